@@ -1,0 +1,123 @@
+"""The boundary between the engine and whatever computes a forward: five methods, one batch.
+
+A backend holds the weights and the memory of the K/V pages; it decides nothing. The engine above
+owns which page belongs to whom (engine/pages.py) and never touches a page's content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from gemstead.spec.model import DrafterSpec, ModelSpec
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do and what its K/V costs; constant after opening.
+
+    `kv_bytes_per_token[p]` is the memory of one token in page pool p, all of that pool's layers.
+    """
+
+    name: str
+    spec: ModelSpec
+    drafter: DrafterSpec | None
+    kv_bytes_per_token: tuple[int, ...]
+    weights_bytes: int
+    media: frozenset[str] = frozenset()
+
+
+class Cache(Protocol):
+    """Memory for K/V pages, made by `Backend.new_cache`; opaque to the engine."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRows:
+    """The rows of one sequence in a batch.
+
+    Rows start .. start+count-1 of the batch are its tokens at positions position ..
+    position+count-1. `page_tables[p]` lists, for page pool p, the page of each block of
+    `page_tokens` positions from 0 up to the last row's position; -1 marks a page that a sliding
+    window has left behind and no row here can see.
+    """
+
+    start: int
+    count: int
+    position: int
+    page_tables: tuple[Ints, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One forward over rows of several sequences.
+
+    token_ids [T]; logit_rows [R], ascending row numbers whose logits are wanted: other rows stop
+    after the last KV-owning layer. With `want_hidden` the final-norm hidden state of those rows is
+    returned too (a drafter's input).
+
+    `hidden_TD` set makes this a drafter step: every sequence has one row, its position is that of
+    the last token in the target's cache, nothing is written, and the drafter reads
+    [embedding of token_ids ; hidden].
+    """
+
+    token_ids: Ints
+    sequences: tuple[SequenceRows, ...]
+    logit_rows: Ints
+    cache: Cache
+    want_hidden: bool = False
+    hidden_TD: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """values_RV: float32, after the final softcap. hidden_RD: float32 (see Batch), or None.
+
+    For a drafter step hidden_RD is the projected state to feed to the next draft step.
+    """
+
+    values_RV: Floats
+    hidden_RD: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One image or sound, prepared by media/: model-ready values and their kind."""
+
+    kind: str
+    values: Floats
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """How a forward is computed. Not thread-safe: the engine calls it from one thread at a time."""
+
+    def capabilities(self) -> Capabilities:
+        """What this backend holds and what its K/V costs."""
+        ...
+
+    def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> Cache:
+        """Memory for `num_pages[p]` pages of `page_tokens` tokens in each page pool p."""
+        ...
+
+    def encode(self, media: Media) -> Floats:
+        """Soft tokens [n, D] of an image or a sound; InputError when the model has no such sense."""
+        ...
+
+    def forward(self, batch: Batch) -> Logits:
+        """Write the K/V of every row, return the logits of `logit_rows`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of weights and caches; further calls are errors."""
+        ...

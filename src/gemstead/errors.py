@@ -1,0 +1,40 @@
+"""Every error gemstead raises on purpose, as one tree.
+
+    GemsteadError
+    ├── ConfigError        a setting, flag or model description is wrong or contradictory
+    ├── WeightsError       a weight file is damaged, hostile, incomplete or of another kind
+    ├── InputError         a request is wrong: message, tool, sampling value        (HTTP 400)
+    ├── CapacityError      right request, but no room: memory, context, queue       (HTTP 413/429/503)
+    ├── BackendError       a backend is missing or failed while computing
+    └── RequestCancelled   the caller stopped the request; not a failure
+
+A message says what was attempted, the value seen, the values allowed and what to do next.
+"""
+
+
+class GemsteadError(Exception):
+    """Root of the tree; catching it catches every deliberate error and no bug."""
+
+
+class ConfigError(GemsteadError):
+    """A setting, flag or model description is wrong or contradicts itself."""
+
+
+class WeightsError(GemsteadError):
+    """A weight file is damaged, hostile, incomplete or of a kind gemstead does not read."""
+
+
+class InputError(GemsteadError):
+    """A request cannot be served as written; the caller can mend it (HTTP 400)."""
+
+
+class CapacityError(GemsteadError):
+    """The request is fine but there is no room for it here (HTTP 413, 429 or 503)."""
+
+
+class BackendError(GemsteadError):
+    """A backend is not available or failed while computing."""
+
+
+class RequestCancelled(GemsteadError):
+    """The caller stopped this request; no event follows."""

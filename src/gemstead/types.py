@@ -1,0 +1,236 @@
+"""The frozen values everyone shares: messages, tools, sampling, requests and events.
+
+They carry no behaviour beyond checking themselves: rendering is text/template.py, running is
+session.py. Nothing here imports anything of gemstead but the error tree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from gemstead.errors import InputError
+
+Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A run of text inside a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPart:
+    """An image, a sound or a video inside a message; `data` holds the encoded file's bytes."""
+
+    kind: Literal["image", "audio", "video"]
+    data: bytes = b""
+
+
+Part: TypeAlias = TextPart | MediaPart
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call the model made: a declared tool's name and its arguments as parsed values."""
+
+    name: str
+    arguments: Mapping[str, Json]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    `content` is text or a tuple of parts; a tool message may also carry any JSON value as its
+    result. `reasoning` is the thought that came before the content of an assistant message.
+    """
+
+    role: Role
+    content: str | tuple[Part, ...] | Json = ""
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InputError(f"message role {self.role!r} is unknown; use one of {', '.join(ROLES)}")
+        if self.tool_calls and self.role != "assistant":
+            raise InputError(f"a {self.role} message cannot carry tool calls; only an assistant's can")
+
+    @classmethod
+    def system(cls, content: str) -> Message:
+        """Instructions that come before the conversation."""
+        return cls("system", content)
+
+    @classmethod
+    def user(cls, content: str | tuple[Part, ...]) -> Message:
+        """What the person said."""
+        return cls("user", content)
+
+    @classmethod
+    def assistant(
+        cls, content: str = "", *, reasoning: str | None = None, tool_calls: tuple[ToolCall, ...] = ()
+    ) -> Message:
+        """What the model said, thought and called."""
+        return cls("assistant", content, reasoning=reasoning, tool_calls=tool_calls)
+
+    @classmethod
+    def tool(cls, content: Json, *, call: ToolCall | None = None, name: str | None = None) -> Message:
+        """The result of a tool call; `call` links it to the call it answers."""
+        call_id = call.id if call is not None else None
+        return cls("tool", content, tool_call_id=call_id, name=call.name if call is not None else name)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call: `parameters` is a JSON Schema of type object.
+
+    `function`, where given, runs the call in this process with the arguments as keywords.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+    response: Mapping[str, Any] | None = None
+    function: Callable[..., Json] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is chosen. The defaults are the model card's (1.0 / 64 / 0.95).
+
+    temperature 0 is greedy. top_k 0 and top_p 1.0 switch those filters off. `logprobs` = n returns
+    the n most likely tokens beside each chosen one (0: only the chosen one's; None: nothing).
+    `max_tokens` None means: until the context is full. Penalties of 1.0 / 0.0 / 0.0 are off.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 64
+    top_p: float = 0.95
+    min_p: float = 0.0
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in _SAMPLING_RANGES:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            wanted = int if isinstance(low, int) else (int, float)
+            ok = isinstance(value, wanted) and not isinstance(value, bool) and math.isfinite(value)
+            if not ok or not low <= value <= high:
+                raise InputError(f"{name} = {value!r} is out of range; allowed is {low} to {high}")
+        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            raise InputError(f"stop = {self.stop!r} must be a tuple of non-empty strings")
+
+
+_SAMPLING_RANGES: tuple[tuple[str, int | float, int | float], ...] = (
+    ("temperature", 0.0, 100.0),
+    ("top_k", 0, 2**31 - 1),
+    ("top_p", 0.0, 1.0),
+    ("min_p", 0.0, 1.0),
+    ("seed", 0, 2**64 - 1),
+    ("max_tokens", 0, 2**31 - 1),
+    ("logprobs", 0, 64),
+    ("repetition_penalty", 0.01, 10.0),
+    ("presence_penalty", -2.0, 2.0),
+    ("frequency_penalty", -2.0, 2.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One turn to generate: the conversation so far, the tools on offer, how to sample."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    sampling: SamplingParams = SamplingParams()
+    thinking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The natural-log probability of one chosen token and of its best alternatives."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens counted and time spent by one request."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More visible text."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtDelta:
+    """More of the model's thought."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEvent:
+    """A whole tool call."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ParseNote:
+    """The model wrote something that is not its own format; `text` is what was kept as text."""
+
+    message: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a request that ran; `reason` says why, `cause` why the text is empty if it is."""
+
+    reason: FinishReason
+    usage: Usage = Usage()
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end of a request that broke."""
+
+    error: Exception
+    usage: Usage = Usage()
+
+
+Event: TypeAlias = TextDelta | ThoughtDelta | ToolCallEvent | ParseNote | Done | Failed
