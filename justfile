@@ -1,0 +1,68 @@
+# The ten words of this house. CI calls only these; each works after `just setup`.
+# Without `just` on PATH: python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/just --list
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+python := ".venv/bin/python"
+
+# One BLAS thread per process: the tests already run in as many processes as this.
+export OMP_NUM_THREADS := "1"
+export OPENBLAS_NUM_THREADS := "1"
+processes := "2"
+
+[private]
+default:
+    @{{ just_executable() }} --justfile {{ justfile() }} --list --unsorted
+
+# make .venv and install gemstead with everything the tests need
+setup:
+    python3 -m venv .venv
+    {{ python }} -m pip install -q -e '.[test]'
+    @echo "ready: .venv/bin/gemstead, and .venv/bin/just check test"
+
+# lint, format, types and the house rules
+check: venv
+    {{ python }} -m ruff check .
+    {{ python }} -m ruff format --check .
+    {{ python }} -m mypy
+    {{ python }} -m pytest tests/house
+
+# every test
+test: venv
+    {{ python }} -m pytest -n {{ processes }}
+
+# build the native kernels and test each against its scalar definition
+kernels: venv
+    @if [ -d native ]; then echo "native/ exists but this word does not build it yet" >&2; exit 1; \
+    else echo "no kernels yet: the native engine (native/) is not written, so nothing was built or tested"; fi
+
+# the same logits from every backend and from transformers
+parity: venv
+    {{ python }} -m pytest tests/parity -n {{ processes }}
+
+# measure speed and append it to bench/history.csv
+bench: venv
+    @if [ -f bench/run.py ]; then {{ python }} bench/run.py; \
+    else echo "no benchmarks yet: bench/run.py is not written, so nothing was measured"; fi
+
+# run every code block of the documentation and every example
+docs: venv
+    {{ python }} -m pytest tests/docs -n {{ processes }}
+
+# write the generated parts of the documentation again
+gen: venv
+    {{ python }} docs/generate.py
+
+# write the golden files again; read the diff before you commit it
+golden: venv
+    GEMSTEAD_GOLDEN=write {{ python }} -m pytest tests/golden
+    git diff --stat -- tests/golden
+
+# repair what the linter and the formatter can repair
+fix: venv
+    {{ python }} -m ruff check --fix .
+    {{ python }} -m ruff format .
+
+[private]
+venv:
+    @test -x {{ python }} || { echo "error: no .venv here; run 'just setup' first" >&2; exit 1; }
