@@ -1,0 +1,82 @@
+"""tests/ mirrors src/gemstead/: each module has its test file, each test file its module."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+# Folders of tests that cut across the package.
+CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes"}
+
+# Modules that hold only declarations: their users are their tests.
+DECLARATIONS = {"errors", "backend/base"}
+
+
+def stems(path: PurePosixPath) -> set[str]:
+    """What a test file may be about: 'weights/test_gguf_hostile' -> weights/gguf, weights/gguf_hostile."""
+    words = path.stem.removeprefix("test_").split("_")
+    return {str(path.parent / "_".join(words[: n + 1])) for n in range(len(words))}
+
+
+def source_stems(sources: list[str]) -> set[str]:
+    """Modules and packages of the package by path: 'text/parser', 'backend/reference'."""
+    found = set()
+    for source in sources:
+        path = PurePosixPath(source)
+        if path.stem != "__init__":
+            found.add(str(path.with_suffix("")))
+        found |= {str(parent) for parent in path.parents if str(parent) != "."}
+    return found
+
+
+def orphans(sources: list[str], tests: list[str]) -> list[str]:
+    """Test files that belong to no module."""
+    known = source_stems(sources)
+    return [
+        f"tests/{test}: there is no src/gemstead module of that name"
+        for test in tests
+        if PurePosixPath(test).parts[0] not in CROSS_CUTTING and not stems(PurePosixPath(test)) & known
+    ]
+
+
+def untested(sources: list[str], tests: list[str]) -> list[str]:
+    """Modules without a test file of their own or of a package that holds them."""
+    tested = {stem for test in tests for stem in stems(PurePosixPath(test))}
+    found = []
+    for source in sources:
+        path = PurePosixPath(source).with_suffix("")
+        owners = {str(path), *(str(p) for p in path.parents)}
+        if path.name != "__init__" and str(path) not in DECLARATIONS and not owners & tested:
+            found.append(f"src/gemstead/{source}: no test file tests/{path.parent}/test_{path.name}.py")
+    return found
+
+
+def listing(folder: Path, pattern: str) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob(pattern))
+
+
+def test_every_test_file_has_its_module(root):
+    assert orphans(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")) == []
+
+
+def test_every_module_has_its_test_file(root):
+    assert untested(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")) == []
+
+
+def test_orphan_is_found():
+    sources = ["text/parser.py", "backend/reference/forward.py", "session.py"]
+    good = [
+        "text/test_parser.py",
+        "text/test_parser_split.py",
+        "backend/test_reference.py",
+        "test_session.py",
+    ]
+    assert orphans(sources, good) == []
+    assert orphans(sources, ["text/test_lexer.py", "golden/test_anything.py"]) == [
+        "tests/text/test_lexer.py: there is no src/gemstead module of that name"
+    ]
+
+
+def test_untested_module_is_found():
+    sources = ["text/parser.py", "text/__init__.py", "backend/reference/forward.py", "errors.py"]
+    assert untested(sources, ["text/test_parser.py", "backend/test_reference.py"]) == []
+    assert len(untested(sources, ["golden/test_parser.py"])) == 2
