@@ -82,3 +82,13 @@ def plant() -> Callable[[dict[str, str]], list[Module]]:
         return [Module(dotted(path), path, textwrap.dedent(source)) for path, source in files.items()]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def expect_none() -> Callable[[list[str]], None]:
+    """Fail with every complaint on a line of its own."""
+
+    def check(complaints: list[str]) -> None:
+        assert not complaints, "\n" + "\n".join(complaints)
+
+    return check

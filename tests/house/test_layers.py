@@ -111,9 +111,8 @@ def wrong_imports(modules) -> list[str]:
         if own not in LAYERS:
             found.append(f"{module.path}: layer {own!r} is not in the table LAYERS")
             continue
-        outside = next((OUTSIDE[k] for k in (module.name[9:19], own) if k in OUTSIDE), set())
-        if module.name.startswith("gemstead.backend.torch"):
-            outside = OUTSIDE["backend.torch"]
+        is_torch = module.name.startswith("gemstead.backend.torch")
+        outside = OUTSIDE.get("backend.torch" if is_torch else own, set())
         for target, line, _ in imports(module, names):
             root = target.split(".")[0]
             if root == "gemstead":
@@ -149,16 +148,16 @@ def cycles(modules) -> list[str]:
     return []
 
 
-def test_imports_go_one_way(package):
-    assert wrong_imports(package) == []
+def test_imports_go_one_way(package, expect_none):
+    expect_none(wrong_imports(package))
 
 
-def test_no_import_hides_in_a_function(package):
-    assert hidden_imports(package) == []
+def test_no_import_hides_in_a_function(package, expect_none):
+    expect_none(hidden_imports(package))
 
 
-def test_no_cycle(package):
-    assert cycles(package) == []
+def test_no_cycle(package, expect_none):
+    expect_none(cycles(package))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +187,7 @@ def test_right_imports_pass(plant):
             "src/gemstead/errors.py": "",
             "src/gemstead/text/parser.py": "import json\nfrom gemstead import errors\nimport tokenizers",
             "src/gemstead/backend/torch/forward.py": "import torch\nimport numpy as np",
-            "src/gemstead/cli/run.py": "import click\nimport gemstead\nfrom gemstead.errors import ConfigError",
+            "src/gemstead/cli/run.py": "import click\nimport gemstead\nfrom gemstead import errors",
         }
     )
     assert wrong_imports(modules) == []
@@ -204,7 +203,7 @@ def test_cycle_is_found_even_when_late_or_for_types_only(plant):
     modules = plant(
         {
             "src/gemstead/text/a.py": "def f():\n    from gemstead.text import b",
-            "src/gemstead/text/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import A",
+            "src/gemstead/text/b.py": "import typing\nif typing.TYPE_CHECKING:\n    from .a import A",
         }
     )
     assert len(cycles(modules)) == 1

@@ -54,12 +54,12 @@ def listing(folder: Path, pattern: str) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob(pattern))
 
 
-def test_every_test_file_has_its_module(root):
-    assert orphans(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")) == []
+def test_every_test_file_has_its_module(root, expect_none):
+    expect_none(orphans(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")))
 
 
-def test_every_module_has_its_test_file(root):
-    assert untested(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")) == []
+def test_every_module_has_its_test_file(root, expect_none):
+    expect_none(untested(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")))
 
 
 def test_orphan_is_found():
