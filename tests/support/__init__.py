@@ -1,0 +1,1 @@
+"""Things several test packages share; imported as `support.<module>`."""
