@@ -1,0 +1,271 @@
+"""The pieces of a Gemma 4 decoder layer in PyTorch: norms, RoPE, attention, feed-forward, experts.
+
+A layer is two halves, `project` before attention and `finish` after it, so that the training forward
+(model.py) and the paged one (cache.py) share every formula and differ only in where keys come from.
+Shape letters: B sequences, T rows, S keys, N query heads, K KV heads, H head_dim, D hidden, P PLE.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gemstead.spec.model import AttentionSpec, LayerSpec, MoeSpec
+
+Rope = tuple[Tensor, Tensor]
+
+
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter without values yet, on torch's default device and dtype."""
+    return nn.Parameter(torch.empty(*shape))
+
+
+class _Rms(torch.autograd.Function):
+    """The norm with its gradient written out: a third of the passes over memory of the composed one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+        wide = x.float()  # float32 whatever the model's dtype: the mean of squares would lose digits
+        inverse = (torch.linalg.vecdot(wide, wide)[..., None] / x.shape[-1] + eps).rsqrt()
+        ctx.save_for_backward(x, weight, inverse)
+        y = wide * inverse
+        return (y if weight is None else y * weight.float()).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        x, weight, inverse = ctx.saved_tensors
+        y, g, g_weight = x.float() * inverse, g.float(), None
+        if weight is not None:
+            if ctx.needs_input_grad[1]:
+                g_weight = (g * y).flatten(0, -2).sum(0).to(weight.dtype)
+            g = g * weight.float()
+        along = torch.linalg.vecdot(g, y)[..., None] / -x.shape[-1]
+        return (torch.addcmul(g, y, along) * inverse).to(x.dtype), g_weight, None
+
+
+def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32, result in x's dtype."""
+    y: Tensor = _Rms.apply(x, weight, eps)
+    return y
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU."""
+    return F.gelu(x, approximate="tanh")
+
+
+def rope_table(a: AttentionSpec, positions: Tensor, dtype: torch.dtype) -> Rope:
+    """cos and sin [..., 1, head_dim / 2] of a layer's angles at `positions` [...].
+
+    Angles in float32 as in transformers, which also rounds cos and sin to the model's dtype.
+    """
+    half = a.head_dim // 2
+    inverse = a.rope_theta ** (-torch.arange(half, dtype=torch.float64) * 2 / a.head_dim) / a.rope_factor
+    inverse[a.rope_pairs :] = 0.0
+    angle = positions[..., None, None].float() * inverse.float().to(positions.device)
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x: Tensor, rope: Rope) -> Tensor:
+    """Rotate the pairs (i, i + H/2) of x [..., heads, H]."""
+    cos, sin = rope
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """The projections and norms of one layer's attention; a sharing layer has no k_proj and v_proj."""
+
+    def __init__(self, layer: LayerSpec, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        a = layer.attention
+        self.spec, self.eps = a, eps
+        self.q_proj = empty(a.num_heads * a.head_dim, hidden_size)
+        self.o_proj = empty(hidden_size, a.num_heads * a.head_dim)
+        self.q_norm = empty(a.head_dim)
+        if layer.owns_kv:
+            self.k_proj = empty(a.num_kv_heads * a.head_dim, hidden_size)
+            self.k_norm = empty(a.head_dim)
+            if not a.v_from_k:
+                self.v_proj = empty(a.num_kv_heads * a.head_dim, hidden_size)
+
+    def queries(self, h: Tensor, rope: Rope) -> Tensor:
+        """Rotated queries [..., N, H] of h [..., D]."""
+        q = F.linear(h, self.q_proj).unflatten(-1, (self.spec.num_heads, self.spec.head_dim))
+        return rotate(rms(q, self.q_norm, self.eps), rope)
+
+    def keys_values(self, h: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+        """Rotated keys and normed values [..., K, H]; with v_from_k the value is the raw key projection."""
+        heads = (self.spec.num_kv_heads, self.spec.head_dim)
+        raw = F.linear(h, self.k_proj).unflatten(-1, heads)
+        v = raw if self.spec.v_from_k else F.linear(h, self.v_proj).unflatten(-1, heads)
+        return rotate(rms(raw, self.k_norm, self.eps), rope), rms(v, None, self.eps)
+
+
+class Mlp(nn.Module):
+    """The gated feed-forward: down(gelu(gate(x)) * up(x))."""
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__()
+        self.gate_proj = empty(intermediate_size, hidden_size)
+        self.up_proj = empty(intermediate_size, hidden_size)
+        self.down_proj = empty(hidden_size, intermediate_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(gelu(F.linear(x, self.gate_proj)) * F.linear(x, self.up_proj), self.down_proj)
+
+
+class Router(nn.Module):
+    """Chooses top_k experts per row from the residual stream itself, not from its normed copy."""
+
+    def __init__(self, hidden_size: int, moe: MoeSpec, eps: float) -> None:
+        super().__init__()
+        self.top_k, self.eps = moe.top_k_experts, eps
+        self.proj = empty(moe.num_experts, hidden_size)
+        self.scale = empty(hidden_size)
+        self.per_expert_scale = empty(moe.num_experts)
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and indices [T, top_k]: softmax over all experts, then top-k, renormalised, scaled."""
+        r = rms(x_TD, None, self.eps) * self.scale * x_TD.shape[-1] ** -0.5
+        p = F.linear(r, self.proj).float().softmax(dim=-1)  # float32: near ties decide which expert runs
+        weight, index = p.topk(self.top_k, dim=-1)
+        weight = weight / weight.sum(dim=-1, keepdim=True)
+        return weight.to(x_TD.dtype) * self.per_expert_scale[index], index
+
+
+class Experts(nn.Module):
+    """All experts of one layer as two 3-D parameters; rows 0..F-1 of gate_up are the gate."""
+
+    def __init__(self, hidden_size: int, moe: MoeSpec) -> None:
+        super().__init__()
+        self.gate_up_proj = empty(moe.num_experts, 2 * moe.intermediate_size, hidden_size)
+        self.down_proj = empty(moe.num_experts, hidden_size, moe.intermediate_size)
+
+    def forward(self, x_TD: Tensor, weight: Tensor, index: Tensor) -> Tensor:
+        """The weighted sum of each row's chosen experts, one expert after another over its rows."""
+        out = torch.zeros_like(x_TD)
+        for expert in index.unique().tolist():
+            row, choice = (index == expert).nonzero(as_tuple=True)
+            gate, up = F.linear(x_TD[row], self.gate_up_proj[expert]).chunk(2, dim=-1)
+            y = F.linear(gelu(gate) * up, self.down_proj[expert])
+            out = out.index_add(0, row, y * weight[row, choice, None])
+        return out
+
+
+class Layer(nn.Module):
+    """One decoder layer, in two halves around attention."""
+
+    def __init__(self, layer: LayerSpec, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.spec, self.eps = layer, eps
+        d, p = hidden_size, layer.per_layer_width
+        self.input_layernorm, self.post_attention_layernorm = empty(d), empty(d)
+        self.pre_feedforward_layernorm, self.post_feedforward_layernorm = empty(d), empty(d)
+        self.layer_scalar = nn.Parameter(torch.empty(1), requires_grad=False)
+        self.self_attn = Attention(layer, d, eps)
+        self.mlp = Mlp(d, layer.intermediate_size)
+        if layer.moe is not None:
+            self.router, self.experts = Router(d, layer.moe, eps), Experts(d, layer.moe)
+            self.post_feedforward_layernorm_1, self.post_feedforward_layernorm_2 = empty(d), empty(d)
+            self.pre_feedforward_layernorm_2 = empty(d)
+        if p:
+            self.per_layer_input_gate, self.per_layer_projection = empty(p, d), empty(d, p)
+            self.post_per_layer_input_norm = empty(d)
+
+    def project(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Queries, and keys and values where this layer owns them: [..., heads, H]."""
+        h = rms(x, self.input_layernorm, self.eps)
+        k, v = self.self_attn.keys_values(h, rope) if self.spec.owns_kv else (None, None)
+        return self.self_attn.queries(h, rope), k, v
+
+    def finish(self, x: Tensor, attended: Tensor, ple: Tensor | None) -> Tensor:
+        """The residual stream after this layer, from what attention gathered [..., N, H]."""
+        o = F.linear(attended.flatten(-2), self.self_attn.o_proj)
+        x = x + rms(o, self.post_attention_layernorm, self.eps)
+        y = self.mlp(rms(x, self.pre_feedforward_layernorm, self.eps))
+        if self.spec.moe is not None:
+            y = rms(y, self.post_feedforward_layernorm_1, self.eps) + self._routed(x)
+        x = x + rms(y, self.post_feedforward_layernorm, self.eps)
+        if ple is not None:
+            z = gelu(F.linear(x, self.per_layer_input_gate)) * ple
+            z = F.linear(z, self.per_layer_projection)
+            x = x + rms(z, self.post_per_layer_input_norm, self.eps)
+        return x * self.layer_scalar
+
+    def _routed(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        y = self.experts(rms(rows, self.pre_feedforward_layernorm_2, self.eps), *self.router(rows))
+        return rms(y, self.post_feedforward_layernorm_2, self.eps).view_as(x)
+
+
+def visible(
+    positions: Tensor, segments: Tensor | None, window: int | None, columns: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """The mask to add to scores: 0 for a key of the query's own segment and past, in the window; else -inf.
+
+    positions [B or 1, T]; segments [B, T]; columns [B, W] restricts the queries. The mask is
+    [B or 1, 1, T or W, T], or, for a window that divides T at least three times, one
+    [window, 2 * window] mask per block of queries: [B or 1, blocks, 1, window, 2 * window].
+    """
+    facts = [positions] if segments is None else [positions, segments]
+    pairs = []
+    length = positions.shape[1]
+    blocked = columns is None and window is not None and length % window == 0 and length >= 3 * window
+    for x in facts:
+        if blocked:  # a block's keys are its own columns and the block before; -length^2 is out of any window
+            keys = F.pad(x, (window, 0), value=-(length**2)).unfold(1, 2 * window, window)
+            pairs.append((x.unflatten(1, (-1, window))[..., None], keys[..., None, :]))
+        else:
+            queries = x if columns is None else take(x, columns)
+            pairs.append((queries[..., None], x[..., None, :]))
+    distance = pairs[0][0] - pairs[0][1]
+    seen = distance >= 0
+    if window is not None:
+        seen = seen & (distance < window)
+    for query, key in pairs[1:]:
+        seen = seen & (query == key)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, -math.inf).unsqueeze(-3)
+
+
+def take(x: Tensor, columns: Tensor) -> Tensor:
+    """Columns [B, W] of x [B or 1, T, ...]."""
+    rows = torch.arange(len(columns), device=columns.device)[:, None]
+    return x.expand(len(columns), *x.shape[1:])[rows, columns]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention without 1/sqrt(H): q [B, T, N, H], k and v [B, S, K, H], mask from `visible` -> [B, T, N, H]."""
+    batch = q.shape[0]
+    if mask.dim() == 5:
+        window = mask.shape[-2]
+        mask = mask.expand(batch, *mask.shape[1:]).flatten(0, 1)
+        q = q.unflatten(1, (-1, window)).flatten(0, 1)
+        k, v = (_with_block_before(x, window) for x in (k, v))
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+        out = _attend_plainly(q, k, v, mask)
+    else:
+        group = q.shape[1] // k.shape[1]
+        k, v = (x[:, :, None].expand(-1, -1, group, -1, -1).flatten(1, 2) for x in (k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    return out.transpose(1, 2).reshape(batch, -1, q.shape[1], q.shape[3])
+
+
+def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same in three steps: torch's fused CPU kernel takes twice the time in bfloat16 (2.13, AVX-512)."""
+    batch, kv_heads, keys, _ = k.shape
+    rows = q.reshape(batch, kv_heads, -1, q.shape[-1])
+    scores = (rows @ k.transpose(-1, -2)).view(batch, kv_heads, -1, q.shape[2], keys) + mask[:, None]
+    return (scores.softmax(-1).view(batch, kv_heads, -1, keys) @ v).view(q.shape)
+
+
+def _with_block_before(x: Tensor, window: int) -> Tensor:
+    """x [B, T, K, H] as [B * blocks, 2 * window, K, H]: each block after the one before it."""
+    padded = F.pad(x, (0, 0, 0, 0, window, 0))
+    return padded.unfold(1, 2 * window, window).permute(0, 1, 4, 2, 3).flatten(0, 1)

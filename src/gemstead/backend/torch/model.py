@@ -1,0 +1,148 @@
+"""Gemma 4's text decoder as a PyTorch module: the forward that trains, without a cache.
+
+Keys and values that later layers share travel as plain local values, so neither gradient
+checkpointing nor the missing cache can lose them. Parameters carry the names of spec/tensors.py.
+It refuses media: tokens only. The cached forward over the same layers is backend.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gemstead.backend.torch.layers import Layer, Rope, attend, empty, rms, rope_table, take, visible
+from gemstead.spec.model import AttentionSpec, ModelSpec
+
+
+def block(
+    layer: Layer, x: Tensor, ple: Tensor | None, k: Tensor | None, v: Tensor | None, rope: Rope, mask: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """One whole layer without a cache: k and v come from the source layer or are this layer's own."""
+    q, own_k, own_v = layer.project(x, rope)
+    if layer.spec.owns_kv:
+        k, v = own_k, own_v
+    return layer.finish(x, attend(q, k, v, mask), ple), k, v
+
+
+class TextModel(nn.Module):
+    """The text decoder of any Gemma 4 variant, built from its ModelSpec.
+
+    `checkpointing` recomputes each layer in the backward pass to save memory; loss and gradients
+    stay identical.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.checkpointing = False
+        d, p, eps = spec.hidden_size, spec.hidden_size_per_layer_input, spec.rms_norm_eps
+        self.embed_tokens, self.norm = empty(spec.vocab_size, d), empty(d)
+        if p:
+            self.embed_tokens_per_layer = empty(spec.vocab_size_per_layer_input, spec.num_layers * p)
+            self.per_layer_model_projection = empty(spec.num_layers * p, d)
+            self.per_layer_projection_norm = empty(p)
+        self.layers = nn.ModuleList(Layer(layer, d, eps) for layer in spec.layers)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Token embeddings [..., D] times sqrt(D), the factor rounded to the weights' dtype as transformers does."""
+        x = F.embedding(token_ids, self.embed_tokens)
+        return x * torch.tensor(math.sqrt(self.spec.hidden_size), dtype=x.dtype)
+
+    def per_layer_inputs(self, token_ids: Tensor, x: Tensor) -> list[Tensor | None]:
+        """One PLE vector [..., P] per layer: the token's own row joined with a projection of x."""
+        p, count = self.spec.hidden_size_per_layer_input, self.spec.num_layers
+        if not p:
+            return [None] * count
+        token = F.embedding(token_ids, self.embed_tokens_per_layer).to(x.dtype) * math.sqrt(p)
+        context = F.linear(x, self.per_layer_model_projection) * self.spec.hidden_size**-0.5
+        context = rms(
+            context.unflatten(-1, (count, p)), self.per_layer_projection_norm, self.spec.rms_norm_eps
+        )
+        return list(((context + token.unflatten(-1, (count, p))) * 2**-0.5).unbind(-2))
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits of final-normed rows, softcapped, in float32."""
+        logits = F.linear(x, self.embed_tokens).float()
+        cap = self.spec.final_logit_softcapping
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, T, V] of token_ids [B, T]; float32, after the softcap.
+
+        positions [B or 1, T] count each row's tokens (default 0..T-1). segments [B, T]: tokens see only
+        their own segment, so several documents can share a row. wanted [B, W]: column numbers per
+        row whose logits to return, [B, W, V]; the other columns stop after the last KV-owning layer,
+        exactly as in prefill. Repeat a column to pad.
+        """
+        return self.head(self.hidden(token_ids, positions=positions, segments=segments, wanted=wanted))
+
+    def hidden(
+        self,
+        token_ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """The final-norm hidden states [B, T or W, D]; arguments as in forward."""
+        if positions is None:
+            positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
+        x = self.embed(token_ids)
+        ple = self.per_layer_inputs(token_ids, x)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        kinds = dict.fromkeys(layer.attention for layer in self.spec.layers)
+        rope = {a: rope_table(a, positions, x.dtype) for a in kinds}
+        mask = {a: visible(positions, segments, a.window, None, dtype) for a in kinds}
+        kv: dict[int, tuple[Tensor, Tensor]] = {}
+        for layer in self.layers:
+            i, a, source = layer.spec.index, layer.spec.attention, layer.spec.kv_source
+            k, v = (None, None) if layer.spec.owns_kv else kv[source]
+            x, *kv[i] = self._block(layer, x, ple[i], k, v, rope[a], mask[a])
+            if wanted is not None and i == self.spec.last_kv_layer:
+                x, ple = take(x, wanted), [p if p is None else take(p, wanted) for p in ple]
+                rope = {a: (take(cos, wanted), take(sin, wanted)) for a, (cos, sin) in rope.items()}
+                mask = {a: visible(positions, segments, a.window, wanted, dtype) for a in kinds}
+        return rms(x, self.norm, self.spec.rms_norm_eps)
+
+    def _block(self, layer: Layer, *args: object) -> tuple[Tensor, Tensor, Tensor]:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, layer, *args, use_reentrant=False)
+        return block(layer, *args)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Fill every parameter for training from scratch.
+
+        Linears have std 1/sqrt(fan-in); the embedding half of that, so that logits start well inside
+        the softcap. q_norm and k_norm start at H^-1/4: attention has no 1/sqrt(H) of its own. The
+        post norms start at 1/sqrt(branches), which keeps the residual stream near the embedding's size.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        branches = self.spec.num_layers * (3 if self.spec.hidden_size_per_layer_input else 2)
+        for name, parameter in self.named_parameters():
+            leaf = name.rpartition(".")[2]
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+                if leaf in ("q_norm", "k_norm"):
+                    parameter.fill_(parameter.shape[0] ** -0.25)
+                elif leaf.startswith("post_"):
+                    parameter.fill_(branches**-0.5)
+                continue
+            std = parameter.shape[-1] ** -0.5
+            if leaf == "embed_tokens":
+                std /= 2
+            elif leaf == "embed_tokens_per_layer":
+                std = self.spec.hidden_size_per_layer_input**-0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
