@@ -1,0 +1,137 @@
+"""The agent turn: ask, run the tools the model called, tell it the results, until it just answers.
+
+Takes any function from messages to events (Model.chat, an API client, a test); knows no model. A
+tool that fails, is unknown or is called wrongly becomes a result the model can read, never an
+exception. One terminal event ends the turn, as it ends a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+from gemstead.errors import GemsteadError
+from gemstead.types import (
+    Done,
+    Event,
+    Failed,
+    Json,
+    Message,
+    TextDelta,
+    ThoughtDelta,
+    Tool,
+    ToolCall,
+    ToolCallEvent,
+    Usage,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back; `ok` is False where `result` is the text of an error."""
+
+    call: ToolCall
+    result: Json
+    ok: bool = True
+
+
+TurnEvent: TypeAlias = Event | ToolResult
+
+
+@dataclass
+class _Round:
+    """What one request brought."""
+
+    text: str = ""
+    thought: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    end: Done | Failed | None = None
+
+
+def run_turns(
+    chat: Callable[[list[Message]], Iterator[Event]],
+    messages: list[Message],
+    tools: Sequence[Tool],
+    max_rounds: int = 8,
+) -> Iterator[TurnEvent]:
+    """Yield the events of a whole turn, tool results among them, then one Done or Failed.
+
+    `messages` is the conversation so far; when the turn ends in Done it is extended in place by what
+    was said and called. After `max_rounds` requests that all called tools the turn ends with a cause.
+    """
+    said = list(messages)
+    usage = Usage()
+    for round_number in range(1, max_rounds + 1):
+        this = _Round()
+        yield from _listen(chat(list(said)), this)
+        if this.end is None:
+            yield Failed(GemsteadError("the request ended without a final event"), usage)
+            return
+        usage = add_usage(usage, this.end.usage)
+        if isinstance(this.end, Failed):
+            yield Failed(this.end.error, usage)
+            return
+        if not this.calls or this.end.reason not in ("tool_calls", "stop"):
+            said.append(Message.assistant(this.text, reasoning=this.thought or None))
+            break
+        # Text before a call stays out of the history: the template would place it after the results.
+        said.append(Message.assistant(reasoning=this.thought or None, tool_calls=this.calls))
+        for call in this.calls:
+            outcome = call_tool(call, tools)
+            said.append(Message.tool(outcome.result, call=call))
+            yield outcome
+        if round_number == max_rounds:
+            cause = f"stopped after {max_rounds} rounds of tool calls"
+            messages[:] = said
+            yield Done("tool_calls", usage, cause)
+            return
+    messages[:] = said
+    yield Done(this.end.reason, usage, this.end.cause)
+
+
+def _listen(events: Iterator[Event], into: _Round) -> Iterator[Event]:
+    """Pass on a request's events but the last, and remember what they said."""
+    for event in events:
+        if isinstance(event, Done | Failed):
+            into.end = event
+            return
+        if isinstance(event, TextDelta):
+            into.text += event.text
+        elif isinstance(event, ThoughtDelta):
+            into.thought += event.text
+        elif isinstance(event, ToolCallEvent):
+            into.calls += (event.call,)
+        yield event
+
+
+def call_tool(call: ToolCall, tools: Sequence[Tool]) -> ToolResult:
+    """Run one call; anything that goes wrong becomes a result that starts with 'error: '."""
+    tool = next((tool for tool in tools if tool.name == call.name), None)
+    if tool is None or tool.function is None:
+        known = ", ".join(t.name for t in tools if t.function) or "none"
+        return ToolResult(call, f"error: there is no tool {call.name!r}; available: {known}", ok=False)
+    problem = _argument_problem(call, tool)
+    if problem:
+        return ToolResult(call, f"error: {problem}", ok=False)
+    try:
+        return ToolResult(call, tool.function(**call.arguments))
+    except Exception as error:  # whatever a tool raises is the model's to read, not ours to die of
+        return ToolResult(call, f"error: {str(error) or type(error).__name__}", ok=False)
+
+
+def _argument_problem(call: ToolCall, tool: Tool) -> str:
+    """Why the arguments cannot be passed on, or ''."""
+    declared = tool.parameters.get("properties", {})
+    unknown = sorted(set(call.arguments) - set(declared))
+    missing = [name for name in tool.parameters.get("required", ()) if name not in call.arguments]
+    if not unknown and not missing:
+        return ""
+    found = [f"unknown {', '.join(unknown)}"] if unknown else []
+    found += [f"missing {', '.join(missing)}"] if missing else []
+    return f"{tool.name} was called with {' and '.join(found)}; its arguments are {', '.join(declared)}"
+
+
+def add_usage(a: Usage, b: Usage) -> Usage:
+    """The sum of two requests' counts and times."""
+    return Usage(*(getattr(a, f.name) + getattr(b, f.name) for f in fields(Usage)))
