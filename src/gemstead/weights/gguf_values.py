@@ -1,0 +1,180 @@
+"""The values inside a GGUF's metadata: a cursor that cannot leave the file, and arrays left in place.
+
+Every count and length is checked against the file before it is used; arrays of strings are walked
+over once and decoded only when asked for. Refuses nested arrays. Neighbour: gguf.py.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gemstead.errors import WeightsError
+from gemstead.weights.mapped import MappedFile
+
+# Number of a metadata type in the file -> its struct code; strings, arrays and bools apart.
+SCALARS: Mapping[int, str] = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "B",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+BOOL, STRING, ARRAY = 7, 8, 9
+
+# Far above any real file (a Gemma 4 has < 1,000 tensors and 0.8 million strings), so that a hostile
+# count costs neither minutes nor memory.
+MAX_STRINGS = 4_000_000
+MAX_TEXT_BYTES = 1 << 24
+# Small arrays become lists at once, up to this many values in a file; others stay NumberArray.
+_EAGER_VALUES = 1 << 18
+
+
+@dataclass(frozen=True)
+class NumberArray:
+    """A long array of numbers or booleans left in the file."""
+
+    file: MappedFile = field(repr=False)
+    start: int
+    count: int
+    code: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def tolist(self) -> list[Any]:
+        """The values as Python numbers."""
+        width = struct.calcsize(self.code)
+        values: list[Any] = self.file.view(self.start, self.count * width).view(f"<{self.code}").tolist()
+        return values
+
+
+@dataclass(frozen=True)
+class StringArray:
+    """An array of strings left in the file; its extent has been checked."""
+
+    file: MappedFile = field(repr=False)
+    start: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def tolist(self) -> list[str]:
+        """The strings, decoded; WeightsError naming the first that is not UTF-8."""
+        buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
+        strings: list[str] = []
+        try:
+            for _ in range(self.count):
+                end = at + 8 + unpack(buffer, at)[0]
+                strings.append(str(buffer[at + 8 : end], "utf-8"))
+                at = end
+        except UnicodeDecodeError as error:
+            raise WeightsError(
+                f"{self.file.path}: string {len(strings)} of an array is not UTF-8: {error.object[:40]!r}"
+            ) from error
+        return strings
+
+
+class Cursor:
+    """A reading position in a mapped file that refuses to leave it."""
+
+    def __init__(self, file: MappedFile) -> None:
+        self.file = file
+        self.at = 0
+        self.strings_left = MAX_STRINGS
+        self.eager_left = _EAGER_VALUES
+
+    def fail(self, fault: str) -> WeightsError:
+        """The error for a fault in this file."""
+        return WeightsError(f"{self.file.path} is damaged: {fault}")
+
+    def need(self, count: int, what: str) -> None:
+        """Make sure `count` more bytes exist."""
+        if count > self.file.size - self.at:
+            raise self.fail(
+                f"{what} needs {count} bytes at byte {self.at}, but the file ends at {self.file.size}"
+            )
+
+    def number(self, code: str, what: str) -> Any:
+        """One little-endian number."""
+        reader = struct.Struct("<" + code)
+        self.need(reader.size, what)
+        (value,) = reader.unpack_from(self.file.buffer, self.at)
+        self.at += reader.size
+        return value
+
+    def text(self, what: str) -> str:
+        """One string of at most MAX_TEXT_BYTES."""
+        length = self.number("Q", f"the length of {what}")
+        self.need(length, what)
+        if length > MAX_TEXT_BYTES:
+            raise self.fail(f"{what} is {length} bytes long; at most {MAX_TEXT_BYTES} are believable")
+        raw = self.file.buffer[self.at : self.at + length]
+        self.at += length
+        try:
+            return str(raw, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self.fail(f"{what} is not UTF-8: {raw[:40]!r}") from error
+
+    def value(self, kind: int, what: str) -> Any:
+        """One metadata value of type number `kind`."""
+        if kind == STRING:
+            return self.text(what)
+        if kind == ARRAY:
+            return self._array(what)
+        code = SCALARS.get(kind)
+        if code is None:
+            raise self.fail(f"{what} has type number {kind}; GGUF knows 0 to 12")
+        value = self.number(code, what)
+        return self._truth(value, what) if kind == BOOL else value
+
+    def _truth(self, value: int, what: str) -> bool:
+        if value > 1:
+            raise self.fail(f"{what} is a boolean of value {value}; 0 and 1 are allowed")
+        return bool(value)
+
+    def _array(self, what: str) -> Any:
+        kind = self.number("I", f"the element type of {what}")
+        count = self.number("Q", f"the length of {what}")
+        if kind == STRING:
+            return self._strings(count, what)
+        code = SCALARS.get(kind)
+        if code is None:
+            shown = "nested arrays" if kind == ARRAY else f"elements of type number {kind}"
+            raise self.fail(f"{what} holds {shown}; numbers, booleans and strings are allowed")
+        width = struct.calcsize("<" + code)
+        self.need(count * width, what)
+        array = NumberArray(self.file, self.at, count, "?" if kind == BOOL else code)
+        self.at += count * width
+        if kind == BOOL and count and array.file.view(array.start, count).max() > 1:
+            raise self.fail(f"{what} holds a boolean other than 0 and 1")
+        if count > self.eager_left:
+            return array
+        self.eager_left -= count
+        return array.tolist()
+
+    def _strings(self, count: int, what: str) -> StringArray:
+        self.need(8 * count, what)
+        self.strings_left -= count
+        if self.strings_left < 0:
+            raise self.fail(f"{what} brings the strings to more than {MAX_STRINGS}, which is not believable")
+        array = StringArray(self.file, self.at, count)
+        buffer, at, unpack = self.file.buffer, self.at, struct.Struct("<Q").unpack_from
+        try:
+            for _ in range(count):
+                at += 8 + unpack(buffer, at)[0]
+        except (struct.error, OverflowError, IndexError, ValueError):
+            at = self.file.size + 1
+        if at > self.file.size:
+            raise self.fail(f"a string of {what} runs past the end of the file")
+        self.at = at
+        return array
