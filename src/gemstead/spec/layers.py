@@ -113,5 +113,6 @@ def _centroid_problems(spec: DrafterSpec) -> Iterator[str]:
         yield f"num_centroids {spec.num_centroids} does not divide vocab_size {spec.vocab_size}"
     if spec.centroid_top_k > spec.num_centroids:
         yield (
-            f"centroid_intermediate_top_k {spec.centroid_top_k} is more than num_centroids {spec.num_centroids}"
+            f"centroid_intermediate_top_k {spec.centroid_top_k} is more than "
+            f"num_centroids {spec.num_centroids}"
         )
