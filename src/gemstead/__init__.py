@@ -1,0 +1,51 @@
+"""Gemma 4 on the machine you already have: these are the public names.
+
+`open` and `Model` are loaded when they are first used, so that `import gemstead` and
+`gemstead --help` cost no numpy. Everything not named here may change without notice.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gemstead.errors import GemsteadError
+from gemstead.types import (
+    Done,
+    Event,
+    Failed,
+    Message,
+    Request,
+    SamplingParams,
+    TextDelta,
+    ThoughtDelta,
+    Tool,
+    ToolCall,
+    ToolCallEvent,
+)
+
+if TYPE_CHECKING:
+    from gemstead.model import Model, open  # noqa: A004
+
+__all__ = [
+    "Done",
+    "Event",
+    "Failed",
+    "GemsteadError",
+    "Message",
+    "Model",
+    "Request",
+    "SamplingParams",
+    "TextDelta",
+    "ThoughtDelta",
+    "Tool",
+    "ToolCall",
+    "ToolCallEvent",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Model", "open"):
+        return getattr(importlib.import_module("gemstead.model"), name)
+    raise AttributeError(f"module 'gemstead' has no attribute {name!r}")

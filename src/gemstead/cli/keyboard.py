@@ -1,0 +1,83 @@
+"""Reads what a person types: one message at a time, with multi-line messages between triple quotes.
+
+On a terminal prompt_toolkit edits the line and a paste arrives whole; from a pipe every line is a
+message. Also catches Ctrl-C while an answer is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+QUOTES = '"""'
+ReadLine = Callable[[str], str]
+
+
+def line_reader(words: Sequence[str]) -> ReadLine:
+    """A function from a prompt to the next line; it raises EOFError at the end of the input.
+
+    `words` complete with the tab key on a terminal.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return _read_plain
+    # imported late: it takes as long to import as everything else together, and only a terminal needs it
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+
+    completer = WordCompleter(list(words), sentence=True)
+    session: PromptSession[str] = PromptSession(completer=completer, complete_while_typing=False)
+    return session.prompt
+
+
+def _read_plain(_: str) -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+def read_message(read: ReadLine) -> str:
+    """The next message: a line, a pasted block, or everything between triple quotes."""
+    text = read(">>> ")
+    if not text.lstrip().startswith(QUOTES):
+        return text.strip()
+    text = text.lstrip()[len(QUOTES) :]
+    while QUOTES not in text:
+        try:
+            text += "\n" + read("... ")
+        except EOFError:
+            break
+    return text.partition(QUOTES)[0].strip("\n")
+
+
+class Stop:
+    """Whether Ctrl-C was pressed; calling it asks."""
+
+    def __init__(self) -> None:
+        self.pressed = False
+
+    def __call__(self) -> bool:
+        return self.pressed
+
+
+@contextlib.contextmanager
+def ctrl_c_stops() -> Iterator[Stop]:
+    """Within the block the first Ctrl-C sets the Stop; a second one raises KeyboardInterrupt.
+
+    The answer is then left between two tokens, never in the middle of a computation.
+    """
+    stop = Stop()
+
+    def on_signal(_signum: int, _frame: FrameType | None) -> None:
+        if stop.pressed:
+            raise KeyboardInterrupt
+        stop.pressed = True
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

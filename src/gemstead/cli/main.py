@@ -1,0 +1,124 @@
+"""The `gemstead` command: finds the subcommand, turns every outcome into an exit code and one line.
+
+Knows the commands by name only and loads the one that was asked for: `gemstead --help` imports no
+numpy. Exit codes: 0 done, 1 the model or the run failed, 2 wrong usage, 130 stopped with Ctrl-C, 141
+the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from gemstead.cli.screen import complain, quiet_stdout
+from gemstead.errors import GemsteadError
+
+OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+
+# name: what the list of commands says. Each is the function of its name in cli/<name>.py.
+COMMANDS = {
+    "run": "Ask once and print the answer.",
+    "chat": "Talk with a model.",
+    "show": "Describe a model file: shape, formats, sizes, chat template.",
+}
+
+EPILOG = (
+    "Exit codes: 0 done; 1 the model or the run failed; 2 wrong usage; 130 stopped with Ctrl-C. "
+    "NO_COLOR=1 switches colours off. GEMSTEAD_DEBUG=1 shows tracebacks."
+)
+
+
+class _Commands(click.Group):
+    """The group of COMMANDS; a command's module is imported when it is used, not when it is listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"gemstead.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gemstead", message="gemstead %(version)s")
+def cli() -> None:
+    """Gemma 4 on the machine you already have.
+
+    gemstead run "What is 17% of 2400?" asks the small model that comes with gemstead; give the path
+    of a GGUF file or of a Hugging Face folder to use another.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; nothing but a Python bug escapes it."""
+    if not debugging():
+        warnings.simplefilter("ignore")
+    try:
+        code = cli.main(args=argv, prog_name="gemstead", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except click.UsageError as error:
+        complain(error.format_message(), usage_hint(error))
+        return USAGE
+    except BrokenPipeError:
+        quiet_stdout()
+        return PIPE_CLOSED
+    except (KeyboardInterrupt, click.Abort):
+        complain()
+        return INTERRUPTED
+    except Exception as error:
+        if debugging():
+            traceback.print_exc()
+        complain(*explain(error))
+        return FAILED
+
+
+def explain(error: Exception) -> tuple[str, str | None]:
+    """The message and, where there is more to say, the hint for an error that ended a command."""
+    if isinstance(error, GemsteadError):
+        return str(error) or type(error).__name__, None
+    if isinstance(error, click.ClickException):
+        return error.format_message(), None
+    if isinstance(error, MemoryError):
+        return "out of memory", "use a smaller model or a smaller --context, or close other programs"
+    if isinstance(error, OSError):
+        return str(error), None
+    return (
+        f"this is a bug in gemstead: {type(error).__name__}: {error}",
+        "run it again with GEMSTEAD_DEBUG=1 and report what it prints",
+    )
+
+
+def usage_hint(error: click.UsageError) -> str:
+    """Where to read more; a dash in front of a prompt is the commonest mistake."""
+    path = error.ctx.command_path if error.ctx is not None else "gemstead"
+    hint = f"{path} --help"
+    if isinstance(error, click.NoSuchOption) and path.endswith(" run"):
+        hint += "; a prompt that begins with a dash comes after --"
+    return hint
+
+
+def debugging() -> bool:
+    """Whether GEMSTEAD_DEBUG asks for tracebacks."""
+    return os.environ.get("GEMSTEAD_DEBUG", "") not in ("", "0")
+
+
+def entry() -> None:
+    """The installed `gemstead` script."""
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Tells MODEL from PROMPT: `gemstead run pebble hello`, `run model.gguf hello` and `run "hello"` all work.
+
+The first word is the model if it is `pebble`, an existing path, or a name that models go by; every
+other word belongs to the prompt. `-m` settles it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemstead.errors import ConfigError
+from gemstead.spec.variants import VARIANTS
+
+DEFAULT_MODEL = "pebble"
+
+# gemma4, gemma4:e2b, gemma-4-E4B-it, google/gemma-4-12b-it, hf.co/owner/gemma-4-GGUF:Q4_0
+_PULL_NAME = re.compile(r"(hf\.co/)?([\w.-]+/)?gemma-?4([-:.][\w.:-]*)?", re.IGNORECASE)
+_LIKE_A_PATH = re.compile(r"(~|\.{1,2})?/\S*|\S+\.(gguf|safetensors)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to open and what to ask; `is_default` where the user named no model."""
+
+    model: str
+    words: tuple[str, ...]
+    is_default: bool = False
+
+
+def split_words(words: Sequence[str], model: str | None = None) -> Target:
+    """The model and the words of the prompt; ConfigError for a model that cannot be had."""
+    if model is not None:
+        return Target(check_model(model), tuple(words))
+    if words and names_model(words[0]):
+        return Target(check_model(words[0]), tuple(words[1:]))
+    return Target(DEFAULT_MODEL, tuple(words), is_default=True)
+
+
+def names_model(word: str) -> bool:
+    """Whether a first word is the model rather than the beginning of the prompt."""
+    if word == DEFAULT_MODEL or word in VARIANTS or _PULL_NAME.fullmatch(word):
+        return True
+    return exists(word) or _LIKE_A_PATH.fullmatch(word) is not None
+
+
+def check_model(model: str) -> str:
+    """The model's name or path; names of models that are not on this machine are an error."""
+    if model == DEFAULT_MODEL:
+        return model
+    if exists(model):
+        return str(Path(model).expanduser())
+    if model in VARIANTS or _PULL_NAME.fullmatch(model):
+        raise ConfigError(
+            f"the model {model!r} is not on this machine, and gemstead cannot download models yet; "
+            "give the path of a GGUF file or of a folder with config.json and *.safetensors"
+        )
+    raise ConfigError(
+        f"there is no model {model!r}: not a file or folder here; allowed are {DEFAULT_MODEL}, the path of a "
+        "GGUF file, or the path of a folder with config.json and *.safetensors"
+    )
+
+
+def exists(word: str) -> bool:
+    """Whether the word is an existing path; a whole sentence never is."""
+    try:
+        return bool(word.strip()) and Path(word).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, or no home folder
+        return False

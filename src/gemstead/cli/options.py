@@ -1,0 +1,151 @@
+"""The options that `run` and `chat` share, and what they mean: how to open a model and how to sample.
+
+Ranges are checked by SamplingParams, so the command line allows what the library allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import gemstead
+from gemstead.errors import InputError
+from gemstead.types import SamplingParams
+
+if TYPE_CHECKING:
+    from gemstead.model import Model
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+class Memory(click.ParamType[int]):
+    """A number of bytes: 6GB, 512MiB, 1.5G or plain 1000000000."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?", str(value).strip().lower())
+        factor = ({**_UNITS, **_BINARY_UNITS}).get(match[2]) if match else None
+        if match is None or factor is None or float(match[1]) <= 0:
+            self.fail(
+                f"{value!r} is not an amount of memory; write 6GB, 512MiB or a number of bytes", param, ctx
+            )
+        return int(float(match[1]) * factor)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one command, as given; None and absent mean: the model's own default."""
+
+    model: str | None = None
+    backend: str = "auto"
+    drafter: str | None = None
+    threads: int | None = None
+    memory: int | None = None
+    context: int | None = None
+    thinking: bool = False
+    system: str | None = None
+    tools: bool = True
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Options:
+        """From click's parsed values; a sampling value out of range is wrong usage."""
+        values = dict(values)
+        sampling = {name: values.pop(name) for name in _SAMPLING}
+        sampling = {name: value for name, value in sampling.items() if value is not None}
+        try:
+            SamplingParams(**sampling)
+        except InputError as error:
+            raise click.UsageError(str(error), click.get_current_context()) from None
+        return cls(thinking=values.pop("thinking") == "on", sampling=sampling, **values)
+
+    def open(self, model: str) -> Model:
+        """Open the model the way these options say."""
+        given = {
+            "drafter": self.drafter,
+            "threads": self.threads,
+            "memory": self.memory,
+            "context": self.context,
+        }
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return gemstead.open(model, backend=self.backend, **chosen)
+
+
+_OPTIONS = (
+    click.option("-m", "--model", metavar="MODEL", help="pebble, a GGUF file or a Hugging Face folder."),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", "reference", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What computes: numpy (reference), PyTorch, or the best that is there.",
+    ),
+    click.option(
+        "--thinking", type=click.Choice(["on", "off"]), default="off", help="Think before answering."
+    ),
+    click.option("--system", metavar="TEXT", help="Instructions that come before the conversation."),
+    click.option(
+        "--tools/--no-tools", default=True, help="Let the model use the built-in tools (default: yes)."
+    ),
+    click.option("--temperature", type=float, metavar="X", help="0 always takes the likeliest token."),
+    click.option("--top-k", type=int, metavar="N", help="Choose among the N likeliest tokens; 0: all."),
+    click.option(
+        "--top-p", type=float, metavar="X", help="Choose among the tokens that hold X of the probability."
+    ),
+    click.option(
+        "--min-p", type=float, metavar="X", help="Leave out tokens under X times the likeliest one."
+    ),
+    click.option("--max-tokens", type=int, metavar="N", help="End the answer after N tokens."),
+    click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
+    click.option(
+        "--drafter", type=click.Path(), metavar="FILE", help="A drafter model for speculative decoding."
+    ),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
+    click.option(
+        "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
+    ),
+    click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Add the shared options to a click command; its function takes them as keywords for Options.of."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_text(text: str, what: str) -> str:
+    """The text itself, or InputError if the shell handed over bytes that are no UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{what} is not valid UTF-8; convert it first, for instance with iconv") from None
+    return text
+
+
+def read_stdin(stream: Any) -> str:
+    """All of standard input as text; InputError names the first byte that is not UTF-8."""
+    data = stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"standard input is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}"
+        ) from None
+
+
+def absolute(path: str | Path) -> Path:
+    """A path as the user meant it: ~ is the home folder."""
+    return Path(path).expanduser()

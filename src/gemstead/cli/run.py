@@ -1,0 +1,111 @@
+"""`gemstead run`: one question, one answer.
+
+The answer goes to stdout as it is written; the model's thoughts, its tool calls and everything else
+go to stderr. With --json stdout is one object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from gemstead.agent.loop import run_turns
+from gemstead.agent.tools import BUILT_IN
+from gemstead.cli.answer import Answer, Viewer
+from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
+from gemstead.cli.options import Options, check_text, model_options, read_stdin
+from gemstead.cli.screen import Screen
+from gemstead.errors import WeightsError
+from gemstead.types import Done, Failed, Message
+
+EPILOG = (
+    "The first word is the model if it is pebble, an existing path, or a model's name; all other words "
+    "are the prompt. Without a prompt, or for the word -, the prompt is read from standard input."
+)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("words", nargs=-1, metavar="[MODEL] [PROMPT]...")
+@model_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
+    """Ask once and print the answer.
+
+    Without MODEL the small model that comes with gemstead answers: pebble.
+    """
+    options = Options.of(values)
+    target = split_words(words, options.model)
+    prompt = read_prompt(target)
+    screen = Screen()
+    if target.is_default:
+        screen.status("using pebble, the small model that comes with gemstead; name another with -m MODEL")
+    answer = ask(target, prompt, options, Viewer(screen, silent=as_json))
+    if isinstance(answer.end, Failed):
+        raise answer.end.error
+    if as_json:
+        print(json.dumps(answer.as_json(target.model), ensure_ascii=False))
+    elif isinstance(answer.end, Done):
+        explain_end(answer, answer.end, screen)
+
+
+def read_prompt(target: Target) -> str:
+    """The words as one text; standard input where there are none, and in place of a lone dash."""
+    words = list(target.words)
+    if not words and sys.stdin.isatty():
+        raise click.UsageError(
+            'there is no prompt; write one after the command, as in gemstead run "What is 17% of 2400?", '
+            "or use gemstead chat",
+            click.get_current_context(),
+        )
+    if not words:
+        words = ["-"]
+    if "-" in words:
+        place = words.index("-")
+        words[place] = ("\n" if place else "") + read_stdin(sys.stdin)
+    prompt = check_text(" ".join(words), "the prompt").strip()
+    if not prompt:
+        raise click.UsageError("the prompt is empty", click.get_current_context())
+    return prompt
+
+
+def ask(target: Target, prompt: str, options: Options, viewer: Viewer) -> Answer:
+    """Open the model and play one turn."""
+    messages = [Message.user(prompt)]
+    if options.system:
+        messages.insert(0, Message.system(check_text(options.system, "--system")))
+    tools = BUILT_IN if options.tools else ()
+    with viewer.screen.waiting(f"opening {target.model}"):
+        model = open_target(target, options)
+    with model:
+        events = run_turns(
+            lambda said: model.chat(said, tools, thinking=options.thinking, **options.sampling),
+            messages,
+            tools,
+        )
+        return viewer.play(events)
+
+
+def open_target(target: Target, options: Options) -> Any:
+    """Open the model; where a word of the prompt was taken for it, say so."""
+    try:
+        return options.open(target.model)
+    except WeightsError as error:
+        if options.model is not None or target.model == DEFAULT_MODEL:
+            raise
+        raise WeightsError(
+            f"{error}\n({target.model!r} was taken as the model because a file or folder has that name; "
+            f"if it belongs to the prompt, add -m {DEFAULT_MODEL})"
+        ) from error
+
+
+def explain_end(answer: Answer, done: Done, screen: Screen) -> None:
+    """Say why an answer is short or missing."""
+    if done.reason == "length":
+        screen.status("the answer was cut off: --max-tokens or the context was reached")
+    elif not answer.text.strip():
+        screen.status(f"the model wrote no text{': ' + done.cause if done.cause else ''}")
+    elif done.cause:
+        screen.status(done.cause)
