@@ -76,7 +76,7 @@ def _part_paths(path: Path) -> tuple[Path, ...]:
     missing = [part.name for part in paths if not part.exists()]
     if missing:
         raise WeightsError(
-            f"cannot open {path}: of its {count} parts, these are missing from {path.parent}: {listed(missing)}"
+            f"cannot open {path}: missing in {path.parent}, of {count} parts: {listed(missing)}"
         )
     return paths
 

@@ -97,9 +97,7 @@ def _shard_names(weight_map: Mapping[str, Any], index_path: Path) -> list[str]:
             )
     missing = [name for name in names if not (index_path.parent / name).exists()]
     if missing:
-        raise WeightsError(
-            f"of the {len(names)} files {index_path} names, these are missing: {listed(missing)}"
-        )
+        raise WeightsError(f"{index_path} names {len(names)} files; missing are: {listed(missing)}")
     return names
 
 
