@@ -1,0 +1,337 @@
+"""The token step: plan, forward, accept. One decode path: verify 1 + k rows; k = 0 is plain.
+
+Owns the sequences, the pages and the backend's cache. Knows no text. submit, cancel and wait may be
+called from any thread; whoever waits does the stepping, one thread at a time. Above: session.py,
+model.py. Below: backend/base.py.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from collections.abc import Sequence as Listing
+
+from gemstead.backend.base import Backend, Floats, Logits
+from gemstead.engine.batching import draft_batch, make_batch, split_logits
+from gemstead.engine.constraint import Constraint
+from gemstead.engine.draft import Drafter, NoDraft
+from gemstead.engine.options import EngineOptions, EngineStats
+from gemstead.engine.pages import PageBudget, Pages, page_counts
+from gemstead.engine.sampler import Sampler
+from gemstead.engine.scheduler import Rows, Scheduler
+from gemstead.engine.sequence import Sequence, check_ids
+from gemstead.errors import BackendError, CapacityError, ConfigError, GemsteadError
+from gemstead.types import FinishReason, SamplingParams
+
+_DEFAULTS = EngineOptions()
+_CARD = SamplingParams()
+_SCORE_BYTES = 64 << 20  # logits held by one step of a sequence that wants all of its rows
+
+
+class Engine:
+    """Runs sequences over one backend. `drafter` None: plain decoding."""
+
+    def __init__(
+        self, backend: Backend, options: EngineOptions = _DEFAULTS, drafter: Drafter | None = None
+    ) -> None:
+        self._backend = backend
+        self.options = options
+        self._drafter = drafter if drafter is not None and options.draft_tokens else NoDraft()
+        can = backend.capabilities()
+        if self._drafter.needs_hidden and can.drafter is None:
+            raise ConfigError(
+                "this drafter runs on the model's own draft head, but the backend has none open"
+            )
+        self.spec = can.spec
+        slack = 0 if isinstance(self._drafter, NoDraft) else options.draft_tokens
+        context = min(
+            options.context_tokens or can.spec.max_position_embeddings, can.spec.max_position_embeddings
+        )
+        budget = PageBudget(
+            memory_bytes=options.memory_bytes,
+            page_tokens=options.page_tokens,
+            context_tokens=context,
+            max_sequences=options.max_sequences,
+            span_tokens=options.max_rows + 2 * slack,
+        )
+        counts = page_counts(can.spec.pools, can.kv_bytes_per_token, budget)
+        self._cache = backend.new_cache(counts, options.page_tokens)
+        if self._cache.size_bytes > options.memory_bytes:
+            raise BackendError(
+                f"the {can.name} backend took {self._cache.size_bytes:,} bytes for pages that should fit in "
+                f"{options.memory_bytes:,}; its kv_bytes_per_token is wrong"
+            )
+        self.max_sequence_tokens = min(
+            context,
+            *(
+                n * options.page_tokens
+                for n, p in zip(counts, can.spec.pools, strict=True)
+                if p.window is None
+            ),
+        )
+        self._context = context
+        self.pages = Pages(can.spec.pools, counts, budget, slack=slack, reuse=options.prefix_reuse)
+        self.scheduler = Scheduler(
+            self.pages,
+            max_rows=options.max_rows,
+            max_sequences=options.max_sequences,
+            draft_tokens=slack,
+            score_rows=max(1, _SCORE_BYTES // (4 * can.spec.vocab_size)),
+        )
+        self._arrivals: deque[Sequence] = deque()
+        self._cancels: deque[Sequence] = deque()
+        self._step_lock = threading.Lock()
+        self._turn = threading.Condition()
+        self._is_stepping = False
+        self._totals = dict.fromkeys(
+            ("steps", "rows", "cached", "generated", "drafted", "accepted", "draft_failures", "failed"), 0
+        )
+
+    # ------------------------------------------------------------------ requests
+
+    def submit(
+        self,
+        prompt_ids: Listing[int],
+        params: SamplingParams = _CARD,
+        *,
+        constraint: Constraint | None = None,
+        eos_ids: Iterable[int] | None = None,
+        salt: bytes = b"",
+        want_scores: bool = False,
+    ) -> Sequence:
+        """Queue a prompt. The output ends at `eos_ids` (None: the model's), max_tokens or the context.
+
+        Sequences with different `salt` share no pages. With `want_scores` every row's logits are
+        collected. InputError for bad ids; CapacityError when the prompt can never fit here.
+        """
+        ids = check_ids(prompt_ids, self.spec.vocab_size)
+        self._check_room(len(ids), want_scores)
+        asked = self.max_sequence_tokens if params.max_tokens is None else params.max_tokens
+        sequence = Sequence(
+            ids=ids,
+            limit=min(len(ids) + asked, self.max_sequence_tokens),
+            sampler=Sampler(params, ids, self.spec.vocab_size, self.spec.tokens.suppressed),
+            table=self.pages.new_table(salt),
+            eos_ids=frozenset(self.spec.tokens.eos if eos_ids is None else eos_ids),
+            constraint=constraint,
+            scores=[] if want_scores else None,
+        )
+        if sequence.room <= 0 and not want_scores:
+            sequence.finish_reason = "length"
+        else:
+            self._arrivals.append(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a sequence now (or as soon as the running step ends): its pages return, no token follows."""
+        self._cancels.append(sequence)
+        self._reap()
+
+    def wait(self, sequence: Sequence) -> None:
+        """Return once the sequence has output to read or has finished, stepping if nobody else does."""
+        while True:
+            with self._turn:
+                while not sequence.outputs and not sequence.is_finished and self._is_stepping:
+                    self._turn.wait()
+                if sequence.outputs or sequence.is_finished:
+                    return
+                self._is_stepping = True
+            try:
+                self.step()
+            finally:
+                with self._turn:
+                    self._is_stepping = False
+                    self._turn.notify_all()
+
+    def _check_room(self, prompt_tokens: int, want_scores: bool) -> None:
+        needed = prompt_tokens + (0 if want_scores else 1)
+        if needed > self.max_sequence_tokens:
+            pages = ", ".join(
+                f"{c.total} {p.kind}" for c, p in zip(self.pages.counts(), self.spec.pools, strict=True)
+            )
+            raise CapacityError(
+                f"the prompt of {prompt_tokens:,} tokens needs room for {needed:,}, but one sequence holds "
+                f"at most {self.max_sequence_tokens:,} here (context {self._context:,} tokens; "
+                f"{self.options.memory_bytes:,} bytes for K/V = {pages} pages of {self.options.page_tokens} "
+                "tokens); shorten the prompt, or give more memory= or context="
+            )
+
+    # ------------------------------------------------------------------ the step
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._arrivals or self.scheduler.waiting or self.scheduler.live)
+
+    def step(self) -> None:
+        """Advance every sequence that fits: one forward. A sequence that fails ends alone."""
+        with self._step_lock:
+            self._settle()
+            self.scheduler.admit()
+            plan = self.scheduler.plan(self._draft())
+            if not plan and self.scheduler.live:
+                self._fail(self.scheduler.live[0], CapacityError("no pages left for the only live sequence"))
+            for rows, result in self._forward(plan):
+                if isinstance(result, Logits):
+                    self._accept(rows, result)
+                else:
+                    self._fail(rows.sequence, result)
+            self._totals["steps"] += 1
+            self._settle()
+        self._reap()
+
+    def _settle(self) -> None:
+        """Take in what arrived and let go of what was cancelled; under the step lock."""
+        while self._arrivals:
+            self.scheduler.waiting.append(self._arrivals.popleft())
+        while self._cancels:
+            sequence = self._cancels.popleft()
+            if not sequence.is_finished:
+                self._finish(sequence, "cancelled")
+
+    def _reap(self) -> None:
+        """Settle cancels unless a step is running: that step looks again after letting go of the lock."""
+        while self._cancels and self._step_lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._step_lock.release()
+
+    def _draft(self) -> dict[Sequence, list[int]]:
+        wants = self.scheduler.draft_wants()
+        if not wants:
+            return {}
+        try:
+            guesses = self._drafter.propose(wants, self._draft_forward)
+        except Exception:  # a drafter may only cost speed
+            self._totals["draft_failures"] += 1
+            return {}
+        drafts = {}
+        for (sequence, k), guess in zip(wants, guesses, strict=False):
+            bad = (i for i, t in enumerate(guess) if not 0 <= t < self.spec.vocab_size)
+            drafts[sequence] = list(guess[: min(k, next(bad, k))])
+        return drafts
+
+    def _draft_forward(
+        self, sequences: Listing[Sequence], token_ids: Listing[int], hidden_TD: Floats
+    ) -> Logits:
+        return self._backend.forward(draft_batch(sequences, token_ids, hidden_TD, self.pages, self._cache))
+
+    def _forward(self, plan: list[Rows]) -> list[tuple[Rows, Logits | Exception]]:
+        """Run the plan; if the batch fails, each sequence alone, to find whose fault it is."""
+        if not plan:
+            return []
+        now = time.perf_counter()
+        for rows in plan:
+            if rows.sequence.started_s is None:
+                rows.sequence.started_s = now
+        batch = make_batch(plan, self.pages, self._cache, want_hidden=self._drafter.needs_hidden)
+        try:
+            logits = self._backend.forward(batch)
+        except Exception as error:
+            if len(plan) > 1:
+                return [pair for rows in plan for pair in self._forward([rows])]
+            if isinstance(error, GemsteadError):
+                return [(plan[0], error)]
+            wrapped = BackendError(f"the backend failed on this sequence: {type(error).__name__}: {error}")
+            wrapped.__cause__ = error
+            return [(plan[0], wrapped)]
+        self._totals["rows"] += len(batch.token_ids)
+        return list(split_logits(plan, logits))
+
+    # ------------------------------------------------------------------ accepting
+
+    def _accept(self, rows: Rows, logits: Logits) -> None:
+        """Keep the longest agreeing run of drafts plus one token; advance the pages to match."""
+        sequence = rows.sequence
+        if sequence.is_finished:
+            return
+        if sequence.scores is not None:
+            sequence.scores.append(logits.values_RV.copy())
+        cached = rows.position + rows.count
+        try:
+            if rows.reaches_end:
+                cached += self._take(rows, logits)
+        except Exception as error:  # a constraint, or logits that are not numbers: this sequence's own
+            self._fail(sequence, error)
+            return
+        sequence.n_cached = cached
+        self.pages.advance(sequence.table, sequence.ids, cached)
+        if sequence.is_finished:
+            self._retire(sequence)
+
+    def _take(self, rows: Rows, logits: Logits) -> int:
+        """Choose tokens row by row while the drafts agree; the number of drafts kept."""
+        sequence = rows.sequence
+        if sequence.room <= 0:
+            sequence.finish_reason = "length"
+            return 0
+        first = logits.values_RV.shape[0] - 1 - len(rows.drafted)
+        kept = 0
+        for row, drafted in zip(
+            range(first, first + 1 + len(rows.drafted)), (*rows.drafted, -1), strict=True
+        ):
+            constraint = sequence.constraint
+            mask = None if constraint is None else constraint.mask()
+            token_id, logprob = sequence.sampler.choose(logits.values_RV[row], sequence.num_generated, mask)
+            if constraint is not None:
+                constraint.accept(token_id)
+            sequence.append(token_id, logprob)
+            if sequence.is_finished or token_id != drafted:
+                break
+            kept += 1
+        if logits.hidden_RD is not None:
+            sequence.hidden = logits.hidden_RD[first + kept].copy()
+        sequence.drafted_tokens += len(rows.drafted)
+        sequence.accepted_tokens += kept
+        return kept
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        if sequence.is_finished:
+            return
+        sequence.error = error
+        self._totals["failed"] += 1
+        self._finish(sequence, "error")
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        sequence.finish_reason = reason
+        self._retire(sequence)
+
+    def _retire(self, sequence: Sequence) -> None:
+        self.scheduler.remove(sequence)
+        sequence.hidden = None
+        self._totals["generated"] += sequence.num_generated
+        self._totals["cached"] += sequence.cached_tokens
+        self._totals["drafted"] += sequence.drafted_tokens
+        self._totals["accepted"] += sequence.accepted_tokens
+
+    def close(self) -> None:
+        """Cancel everything. The backend stays open; it is its owner's."""
+        with self._step_lock:
+            self._settle()
+            for sequence in [*self.scheduler.live, *self.scheduler.waiting]:
+                self._finish(sequence, "cancelled")
+
+    # ------------------------------------------------------------------ looking in
+
+    def stats(self) -> EngineStats:
+        """Totals (of finished sequences, for tokens) and the present state."""
+        t = self._totals
+        return EngineStats(
+            memory_bytes=self.options.memory_bytes,
+            cache_bytes=self._cache.size_bytes,
+            pools=self.pages.counts(),
+            live_sequences=len(self.scheduler.live),
+            waiting_sequences=len(self.scheduler.waiting) + len(self._arrivals),
+            steps=t["steps"],
+            rows=t["rows"],
+            cached_tokens=t["cached"],
+            generated_tokens=t["generated"],
+            drafted_tokens=t["drafted"],
+            accepted_tokens=t["accepted"],
+            preemptions=self.scheduler.preemptions,
+            draft_failures=t["draft_failures"],
+            failed_sequences=t["failed"],
+        )

@@ -1,0 +1,60 @@
+"""What the engine may use, and what it reports: its options and its statistics, as plain values.
+
+Checks only what contradicts itself; engine.py turns bytes into pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gemstead.engine.pages import PoolCounts
+from gemstead.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How much the engine may use and how it shares it out.
+
+    memory_bytes is the hard ceiling of all K/V pages. context_tokens None: the model's own limit.
+    max_rows bounds the tokens of one forward; draft_tokens the guesses verified per sequence.
+    """
+
+    memory_bytes: int = 1 << 30
+    context_tokens: int | None = None
+    page_tokens: int = 32
+    max_rows: int = 512
+    max_sequences: int = 16
+    draft_tokens: int = 4
+    prefix_reuse: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low in (("page_tokens", 1), ("max_rows", 1), ("max_sequences", 1), ("draft_tokens", 0)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} = {getattr(self, name)} is too small; the least is {low}")
+        if self.max_rows < self.max_sequences:
+            raise ConfigError(
+                f"max_rows = {self.max_rows} is less than max_sequences = {self.max_sequences}: "
+                "every decoding sequence needs a row per step"
+            )
+        if self.context_tokens is not None and self.context_tokens < 1:
+            raise ConfigError(f"context = {self.context_tokens} tokens is too small; the least is 1")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What the engine has done since it was made, and what it holds now."""
+
+    memory_bytes: int
+    cache_bytes: int
+    pools: tuple[PoolCounts, ...]
+    live_sequences: int
+    waiting_sequences: int
+    steps: int
+    rows: int
+    cached_tokens: int
+    generated_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    preemptions: int
+    draft_failures: int
+    failed_sequences: int
