@@ -11,8 +11,8 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gemstead.spec.model import AttentionSpec, LayerSpec, MoeSpec
 
@@ -55,7 +55,7 @@ def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 def gelu(x: Tensor) -> Tensor:
     """The tanh approximation of GELU."""
-    return F.gelu(x, approximate="tanh")
+    return functional.gelu(x, approximate="tanh")
 
 
 def rope_table(a: AttentionSpec, positions: Tensor, dtype: torch.dtype) -> Rope:
@@ -95,14 +95,14 @@ class Attention(nn.Module):
 
     def queries(self, h: Tensor, rope: Rope) -> Tensor:
         """Rotated queries [..., N, H] of h [..., D]."""
-        q = F.linear(h, self.q_proj).unflatten(-1, (self.spec.num_heads, self.spec.head_dim))
+        q = functional.linear(h, self.q_proj).unflatten(-1, (self.spec.num_heads, self.spec.head_dim))
         return rotate(rms(q, self.q_norm, self.eps), rope)
 
     def keys_values(self, h: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
         """Rotated keys and normed values [..., K, H]; with v_from_k the value is the raw key projection."""
         heads = (self.spec.num_kv_heads, self.spec.head_dim)
-        raw = F.linear(h, self.k_proj).unflatten(-1, heads)
-        v = raw if self.spec.v_from_k else F.linear(h, self.v_proj).unflatten(-1, heads)
+        raw = functional.linear(h, self.k_proj).unflatten(-1, heads)
+        v = raw if self.spec.v_from_k else functional.linear(h, self.v_proj).unflatten(-1, heads)
         return rotate(rms(raw, self.k_norm, self.eps), rope), rms(v, None, self.eps)
 
 
@@ -116,7 +116,9 @@ class Mlp(nn.Module):
         self.down_proj = empty(hidden_size, intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(gelu(F.linear(x, self.gate_proj)) * F.linear(x, self.up_proj), self.down_proj)
+        return functional.linear(
+            gelu(functional.linear(x, self.gate_proj)) * functional.linear(x, self.up_proj), self.down_proj
+        )
 
 
 class Router(nn.Module):
@@ -132,7 +134,9 @@ class Router(nn.Module):
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and indices [T, top_k]: softmax over all experts, then top-k, renormalised, scaled."""
         r = rms(x_TD, None, self.eps) * self.scale * x_TD.shape[-1] ** -0.5
-        p = F.linear(r, self.proj).float().softmax(dim=-1)  # float32: near ties decide which expert runs
+        p = (
+            functional.linear(r, self.proj).float().softmax(dim=-1)
+        )  # float32: near ties decide which expert runs
         weight, index = p.topk(self.top_k, dim=-1)
         weight = weight / weight.sum(dim=-1, keepdim=True)
         return weight.to(x_TD.dtype) * self.per_expert_scale[index], index
@@ -151,8 +155,8 @@ class Experts(nn.Module):
         out = torch.zeros_like(x_TD)
         for expert in index.unique().tolist():
             row, choice = (index == expert).nonzero(as_tuple=True)
-            gate, up = F.linear(x_TD[row], self.gate_up_proj[expert]).chunk(2, dim=-1)
-            y = F.linear(gelu(gate) * up, self.down_proj[expert])
+            gate, up = functional.linear(x_TD[row], self.gate_up_proj[expert]).chunk(2, dim=-1)
+            y = functional.linear(gelu(gate) * up, self.down_proj[expert])
             out = out.index_add(0, row, y * weight[row, choice, None])
         return out
 
@@ -185,15 +189,15 @@ class Layer(nn.Module):
 
     def finish(self, x: Tensor, attended: Tensor, ple: Tensor | None) -> Tensor:
         """The residual stream after this layer, from what attention gathered [..., N, H]."""
-        o = F.linear(attended.flatten(-2), self.self_attn.o_proj)
+        o = functional.linear(attended.flatten(-2), self.self_attn.o_proj)
         x = x + rms(o, self.post_attention_layernorm, self.eps)
         y = self.mlp(rms(x, self.pre_feedforward_layernorm, self.eps))
         if self.spec.moe is not None:
             y = rms(y, self.post_feedforward_layernorm_1, self.eps) + self._routed(x)
         x = x + rms(y, self.post_feedforward_layernorm, self.eps)
         if ple is not None:
-            z = gelu(F.linear(x, self.per_layer_input_gate)) * ple
-            z = F.linear(z, self.per_layer_projection)
+            z = gelu(functional.linear(x, self.per_layer_input_gate)) * ple
+            z = functional.linear(z, self.per_layer_projection)
             x = x + rms(z, self.post_per_layer_input_norm, self.eps)
         return x * self.layer_scalar
 
@@ -218,7 +222,7 @@ def visible(
     blocked = columns is None and window is not None and length % window == 0 and length >= 3 * window
     for x in facts:
         if blocked:  # a block's keys are its own columns and the block before; -length^2 is out of any window
-            keys = F.pad(x, (window, 0), value=-(length**2)).unfold(1, 2 * window, window)
+            keys = functional.pad(x, (window, 0), value=-(length**2)).unfold(1, 2 * window, window)
             pairs.append((x.unflatten(1, (-1, window))[..., None], keys[..., None, :]))
         else:
             queries = x if columns is None else take(x, columns)
@@ -240,7 +244,7 @@ def take(x: Tensor, columns: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention without 1/sqrt(H): q [B, T, N, H], k and v [B, S, K, H], mask from `visible` -> [B, T, N, H]."""
+    """Softmax attention [B, T, N, H], scale 1: q [B, T, N, H], k and v [B, S, K, H], mask as of `visible`."""
     batch = q.shape[0]
     if mask.dim() == 5:
         window = mask.shape[-2]
@@ -253,7 +257,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     else:
         group = q.shape[1] // k.shape[1]
         k, v = (x[:, :, None].expand(-1, -1, group, -1, -1).flatten(1, 2) for x in (k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
     return out.transpose(1, 2).reshape(batch, -1, q.shape[1], q.shape[3])
 
 
@@ -267,5 +271,5 @@ def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def _with_block_before(x: Tensor, window: int) -> Tensor:
     """x [B, T, K, H] as [B * blocks, 2 * window, K, H]: each block after the one before it."""
-    padded = F.pad(x, (0, 0, 0, 0, window, 0))
+    padded = functional.pad(x, (0, 0, 0, 0, window, 0))
     return padded.unfold(1, 2 * window, window).permute(0, 1, 4, 2, 3).flatten(0, 1)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from gemstead.backend.torch.layers import Layer, Rope, attend, empty, rms, rope_table, take, visible
-from gemstead.spec.model import AttentionSpec, ModelSpec
+from gemstead.spec.model import ModelSpec
 
 
 def block(
@@ -48,8 +48,8 @@ class TextModel(nn.Module):
         self.layers = nn.ModuleList(Layer(layer, d, eps) for layer in spec.layers)
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """Token embeddings [..., D] times sqrt(D), the factor rounded to the weights' dtype as transformers does."""
-        x = F.embedding(token_ids, self.embed_tokens)
+        """Token embeddings [..., D] times sqrt(D), a factor rounded to the weights' dtype as in transformers."""
+        x = functional.embedding(token_ids, self.embed_tokens)
         return x * torch.tensor(math.sqrt(self.spec.hidden_size), dtype=x.dtype)
 
     def per_layer_inputs(self, token_ids: Tensor, x: Tensor) -> list[Tensor | None]:
@@ -57,8 +57,8 @@ class TextModel(nn.Module):
         p, count = self.spec.hidden_size_per_layer_input, self.spec.num_layers
         if not p:
             return [None] * count
-        token = F.embedding(token_ids, self.embed_tokens_per_layer).to(x.dtype) * math.sqrt(p)
-        context = F.linear(x, self.per_layer_model_projection) * self.spec.hidden_size**-0.5
+        token = functional.embedding(token_ids, self.embed_tokens_per_layer).to(x.dtype) * math.sqrt(p)
+        context = functional.linear(x, self.per_layer_model_projection) * self.spec.hidden_size**-0.5
         context = rms(
             context.unflatten(-1, (count, p)), self.per_layer_projection_norm, self.spec.rms_norm_eps
         )
@@ -66,7 +66,7 @@ class TextModel(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Logits of final-normed rows, softcapped, in float32."""
-        logits = F.linear(x, self.embed_tokens).float()
+        logits = functional.linear(x, self.embed_tokens).float()
         cap = self.spec.final_logit_softcapping
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
