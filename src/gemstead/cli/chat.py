@@ -215,7 +215,9 @@ class Chat:
     def setting(self, name: str) -> str:
         """A setting and its value in words."""
         value = self.conversation.value(name)
-        return f"{name} = {'default' if value is None else {True: 'on', False: 'off'}.get(value, value)}"
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        return f"{name} = {'default' if value is None else value}"
 
     def length(self) -> str:
         """How long the conversation is, in words."""

@@ -1,0 +1,111 @@
+"""A model that says what a test wrote down, and ways to run the command line with it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import gemstead
+from gemstead.cli.main import main
+from gemstead.spec.variants import VARIANTS
+from gemstead.types import Done, Event, TextDelta, ToolCall, ToolCallEvent, Usage
+
+USAGE = Usage(prompt_tokens=40, completion_tokens=12, prefill_s=0.25, decode_s=0.5)
+
+
+def says(*pieces: str, reason: str = "stop") -> list[Event]:
+    """The events of an answer in these pieces."""
+    return [*(TextDelta(piece) for piece in pieces), Done(reason, USAGE)]  # type: ignore[arg-type]
+
+
+def calls(name: str, **arguments: Any) -> list[Event]:
+    """The events of one tool call."""
+    return [ToolCallEvent(ToolCall(name, arguments, "call_1")), Done("tool_calls", USAGE)]
+
+
+@dataclass
+class FakeModel:
+    """Answers the n-th request with the n-th list of events; an exception in a list is raised there."""
+
+    rounds: list[list[Any]]
+    spec: Any = VARIANTS["tiny-e2b"]
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    opened: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    is_closed: bool = False
+    cancelled: int = 0
+
+    def chat(self, messages: Any, tools: Any = (), **options: Any) -> Iterator[Event]:
+        self.asked.append({"messages": list(messages), "tools": tuple(tools), **options})
+        try:
+            for event in self.rounds.pop(0):
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        except GeneratorExit:
+            self.cancelled += 1
+            raise
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def __enter__(self) -> FakeModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeModel]:
+    """Let gemstead.open return a model that answers with these rounds."""
+
+    def install(*rounds: list[Any]) -> FakeModel:
+        model = FakeModel(list(rounds))
+
+        def open_fake(path: str = "pebble", **options: Any) -> FakeModel:
+            model.opened.append((path, options))
+            return model
+
+        monkeypatch.setitem(vars(gemstead), "open", open_fake)  # not setattr: it would load the real one
+        return model
+
+    return install
+
+
+@dataclass
+class Ran:
+    """What a command printed and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def gem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run `gemstead ARGS` in this process with `stdin` piped in."""
+
+    def run(*args: str, stdin: str | bytes = "") -> Ran:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+        code = main(list(args))
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def script() -> Any:
+    """says() and calls() for the tests."""
+
+    class Script:
+        says = staticmethod(says)
+        calls = staticmethod(calls)
+
+    return Script

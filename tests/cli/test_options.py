@@ -1,0 +1,85 @@
+"""What the shared options mean."""
+
+from __future__ import annotations
+
+import io
+
+import click
+import pytest
+
+from gemstead.cli.options import Memory, check_text, read_stdin
+from gemstead.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1000", 1000),
+        ("6GB", 6 * 10**9),
+        ("6 gb", 6 * 10**9),
+        ("1.5G", 15 * 10**8),
+        ("512MiB", 512 * 2**20),
+        ("2k", 2000),
+        (".5Ki", 512),
+    ],
+)
+def test_memory(text, size):
+    assert Memory().convert(text, None, None) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1XB", "6 apples", "1e9", "i", "1iB"])
+def test_memory_that_is_none(text):
+    with pytest.raises(click.BadParameter, match="is not an amount of memory"):
+        Memory().convert(text, None, None)
+
+
+def test_options_reach_the_model(gem, fake, script):
+    model = fake(script.says("ok"))
+    ran = gem(
+        *("run", "--backend", "reference", "--threads", "3", "--memory", "1GB", "--context", "512"),
+        *("--drafter", "d.gguf", "--temperature", "0.5", "--top-k", "7", "--top-p", "0.8", "--min-p", "0.1"),
+        *(
+            "--max-tokens",
+            "20",
+            "--seed",
+            "9",
+            "--system",
+            "Be brief.",
+            "--thinking",
+            "on",
+            "--no-tools",
+            "hi",
+        ),
+    )
+    assert ran.code == 0
+    assert model.opened == [
+        (
+            "pebble",
+            {"backend": "reference", "threads": 3, "memory": 10**9, "context": 512, "drafter": "d.gguf"},
+        )
+    ]
+    asked = model.asked[0]
+    assert [message.role for message in asked["messages"]] == ["system", "user"]
+    assert asked["tools"] == ()
+    assert {name: asked[name] for name in ("temperature", "top_k", "top_p", "min_p")} == {
+        "temperature": 0.5,
+        "top_k": 7,
+        "top_p": 0.8,
+        "min_p": 0.1,
+    }
+    assert (asked["max_tokens"], asked["seed"], asked["thinking"]) == (20, 9, True)
+
+
+def test_what_is_not_given_is_the_models_choice(gem, fake, script):
+    model = fake(script.says("ok"))
+    gem("run", "hi")
+    assert model.opened == [("pebble", {"backend": "auto"})]
+    assert set(model.asked[0]) == {"messages", "tools", "thinking"}
+
+
+def test_bytes_that_are_no_text():
+    with pytest.raises(InputError, match="the prompt is not valid UTF-8"):
+        check_text("a\udcff", "the prompt")
+    stream = io.TextIOWrapper(io.BytesIO(b"ok\xff"))
+    with pytest.raises(InputError, match="byte 2 is 0xff"):
+        read_stdin(stream)
