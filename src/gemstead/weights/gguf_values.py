@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from gemstead.errors import WeightsError
 from gemstead.weights.mapped import MappedFile
 
@@ -135,6 +137,9 @@ class Cursor:
         if code is None:
             raise self.fail(f"{what} has type number {kind}; GGUF knows 0 to 12")
         value = self.number(code, what)
+        if code == "f":
+            # The shortest decimal of the single: 1e-6 was meant, not 9.999999974752427e-07.
+            return float(str(np.float32(value)))
         return self._truth(value, what) if kind == BOOL else value
 
     def _truth(self, value: int, what: str) -> bool:

@@ -31,18 +31,20 @@ def _inverse(d: Floats) -> Floats:
 def _signed_peak(values: Floats) -> Floats:
     """The value of largest magnitude in each block, with its sign: [n, 1]."""
     where = np.abs(values).argmax(axis=1, keepdims=True)
-    return np.take_along_axis(values, where, axis=1)
+    peaks: Floats = np.take_along_axis(values, where, axis=1)
+    return peaks
 
 
 def _levels(scaled: Floats, top: int) -> Bytes:
     """Truncate non-negative `scaled` to the integers 0 .. top."""
     with np.errstate(invalid="ignore"):
-        return np.clip(np.nan_to_num(np.trunc(scaled)), 0, top).astype(np.uint8)
+        levels: Bytes = np.clip(np.nan_to_num(np.trunc(scaled)), 0, top).astype(np.uint8)
+    return levels
 
 
 def _nibbles(quants: Bytes) -> Bytes:
     """[n, 32] values of four bits as [n, 16]: the first half in the low nibbles."""
-    return (quants[:, :16] & 15) | (quants[:, 16:] << 4)
+    return (quants[:, :16] & np.uint8(15)) | (quants[:, 16:] << np.uint8(4))
 
 
 def _fifth_bits(quants: Bytes) -> Bytes:
@@ -171,7 +173,8 @@ def _k_affine(values: Floats, top: int) -> tuple[Bytes, Bytes]:
 
 def _k_nibbles(quants: Bytes) -> Bytes:
     """Levels [n, 8, 32] as 128 bytes: sub-blocks 2c and 2c+1 share 32 bytes."""
-    return ((quants[:, 0::2] & 15) | (quants[:, 1::2] << 4)).reshape(len(quants), 128)
+    low, high = quants[:, 0::2] & np.uint8(15), quants[:, 1::2] << np.uint8(4)
+    return (low | high).reshape(len(quants), 128)
 
 
 def q4_k(values: Floats) -> Bytes:

@@ -64,7 +64,8 @@ class Tensor:
                 f"{self.name} has {self.shape[0]} rows; {where.min()}..{where.max()} was asked for"
             )
         if len(self.shape) < 2:
-            return self.float32()[where]
+            values: Floats = self.float32()[where]
+            return values
         return self._join([part.raw()[where] for part in self.parts])
 
     def int64(self) -> npt.NDArray[np.int64]:

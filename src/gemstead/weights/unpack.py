@@ -40,7 +40,7 @@ def _low_high(quants: Bytes) -> Bytes:
 def _fifth_bits(blocks: Bytes, start: int) -> Bytes:
     """The 32 high bits stored in four bytes at `start`, each already worth 16: uint8 [n, 32]."""
     bits = np.unpackbits(blocks[:, start : start + 4], axis=1, bitorder="little")
-    return bits << 4
+    return bits << np.uint8(4)
 
 
 def _k_scales(packed: Bytes) -> tuple[Bytes, Bytes]:
@@ -163,8 +163,9 @@ def q5_k(blocks: Bytes, out: Floats) -> None:
     """As Q4_K with a fifth bit: bit j of byte l of the high bits belongs to value l of sub-block j."""
     n = len(blocks)
     low = _low_high(blocks[:, 48:].reshape(n, 4, 32)).reshape(n, 8, 32)
-    high = (blocks[:, None, 16:48] >> np.arange(8, dtype=np.uint8).reshape(8, 1)) & 1
-    _k_affine(blocks, low | (high << 4), out)
+    high = (blocks[:, None, 16:48] >> np.arange(8, dtype=np.uint8).reshape(8, 1)) & np.uint8(1)
+    quants: Bytes = low | (high << np.uint8(4))
+    _k_affine(blocks, quants, out)
 
 
 def q6_k(blocks: Bytes, out: Floats) -> None:

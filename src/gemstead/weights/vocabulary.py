@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ class Vocabulary:
     tokens: list[str]
     types: list[int]
     merges: list[str]
-    scores: list[float]
-    model: str
-    special: Mapping[str, int]
+    scores: list[float] = field(default_factory=list)
+    model: str = "gemma4"
+    special: Mapping[str, int] = field(default_factory=dict)
 
 
 def vocabulary_of(file: GgufFile) -> Vocabulary | None:

@@ -50,7 +50,7 @@ class Entry:
         """Write the chunks; WeightsError when they are not exactly `nbytes`."""
         written = 0
         for chunk in self.chunks():
-            written += file.write(memoryview(np.ascontiguousarray(chunk)).cast("B"))
+            written += file.write(np.ascontiguousarray(chunk).data)
         if written != self.nbytes:
             raise WeightsError(
                 f"cannot write {self.name!r}: its chunks were {written} bytes, its shape needs {self.nbytes}"
