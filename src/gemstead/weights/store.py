@@ -13,7 +13,13 @@ from types import TracebackType
 from typing import Any, Literal
 
 from gemstead.errors import ConfigError, WeightsError
-from gemstead.spec.gguf import drafter_from_metadata, model_from_metadata
+from gemstead.spec.gguf import (
+    DRAFTER_ARCHITECTURE,
+    MODEL_ARCHITECTURE,
+    Tensors,
+    drafter_from_metadata,
+    model_from_metadata,
+)
 from gemstead.spec.hf import drafter_from_config, is_drafter_config, model_from_config
 from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.weights.bind import bind, in_gguf, in_safetensors
@@ -25,6 +31,7 @@ from gemstead.weights.tensor import Tensor
 from gemstead.weights.vocabulary import Vocabulary, vocabulary_of
 
 Kind = Literal["gguf", "safetensors"]
+_MAX_PAIRS = 1 << 16  # of a head; Gemma 4 has 256
 
 
 @dataclass(frozen=True)
@@ -88,10 +95,11 @@ def _open_gguf(path: Path, located: Located) -> Store:
         name = source.metadata.get("general.name")
         name = name if isinstance(name, str) and name else located.weights.stem
         spec: ModelSpec | DrafterSpec
-        if architecture == "gemma4-assistant":
-            spec = drafter_from_metadata(source.metadata, name, _vocab_size(source))
+        facts = _facts(source)
+        if architecture == DRAFTER_ARCHITECTURE:
+            spec = drafter_from_metadata(source.metadata, name, _vocab_size(source), facts)
         else:
-            spec = model_from_metadata(source.metadata, name, _vocab_size(source))
+            spec = model_from_metadata(source.metadata, name, _vocab_size(source), facts)
         template = source.metadata.get("tokenizer.chat_template")
         return Store(
             path=path,
@@ -117,10 +125,10 @@ def _architecture(source: GgufFile) -> str:
         )
     if metadata.get("general.type") == "adapter":
         raise WeightsError(f"{path} is a LoRA adapter, not a model; open the model it was trained on")
-    if architecture not in ("gemma4", "gemma4-assistant"):
+    if architecture not in (MODEL_ARCHITECTURE, DRAFTER_ARCHITECTURE):
         raise WeightsError(
             f"{path} holds the architecture {str(architecture)[:80]!r}; gemstead runs Gemma 4 only "
-            "(gemma4, gemma4-assistant)"
+            f"({MODEL_ARCHITECTURE}, {DRAFTER_ARCHITECTURE})"
         )
     if not source.tensors:
         raise WeightsError(
@@ -135,6 +143,20 @@ def _vocab_size(source: GgufFile) -> int:
         shape = None if embedding is None else embedding.shape
         raise WeightsError(f"{source.paths[0]}: token_embd.weight must have two axes; it has shape {shape}")
     return embedding.shape[0]
+
+
+def _facts(source: GgufFile) -> Tensors:
+    """What the spec is read from besides the keys: tensor shapes and the divisors of p-RoPE."""
+    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
+    freqs = source.tensors.get("rope_freqs.weight")
+    if freqs is None:
+        return Tensors(shapes)
+    if len(freqs.shape) != 1 or freqs.shape[0] > _MAX_PAIRS:
+        raise WeightsError(
+            f"{source.paths[0]}: rope_freqs.weight has the shape {list(freqs.shape)}; "
+            f"one axis of at most {_MAX_PAIRS} is needed"
+        )
+    return Tensors(shapes, Tensor(freqs.name, freqs.shape, [freqs]).float32().tolist())
 
 
 def _open_safetensors(path: Path, located: Located, config_path: Path) -> Store:
