@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 # Folders of tests that cut across the package.
-CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes"}
+CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes", "support"}
 
 # Modules that hold only declarations: their users are their tests.
 DECLARATIONS = {"errors", "backend/base"}

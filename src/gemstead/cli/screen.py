@@ -50,8 +50,8 @@ def quiet_stdout() -> None:
 class Screen:
     """The two streams of one command; keeps a status line from landing in the middle of an answer."""
 
-    def __init__(self) -> None:
-        self.out, self.err = sys.stdout, sys.stderr
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.out, self.err = out or sys.stdout, err or sys.stderr
         self.shows_text = is_terminal(self.out)
         self.shows_status = is_terminal(self.err)
         self.has_colour = self.shows_status and not os.environ.get("NO_COLOR")

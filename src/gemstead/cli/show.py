@@ -132,17 +132,10 @@ def template_line(store: Store) -> str:
     """Which generation of Gemma's chat template the file carries."""
     if store.chat_template is None:
         return "none in the file; gemstead uses its own"
-    return template_words(recognise(store.chat_template))
-
-
-def template_words(info: Any) -> str:
-    """What recognise() found, in words."""
-    return info if isinstance(info, str) else ", ".join(f"{k} {v}" for k, v in template_json(info).items())
-
-
-def template_json(info: Any) -> dict[str, Any]:
-    """What recognise() found, as JSON."""
-    return asdict(info) if hasattr(info, "__dataclass_fields__") else {"generation": info}
+    info = recognise(store.chat_template)
+    if info.known:
+        return f"{info.name} (generation {info.generation})"
+    return f"{info.name}; read as generation {info.generation}"
 
 
 def groups(tensors: Iterable[tuple[str, Tensor]]) -> list[Group]:
@@ -200,7 +193,7 @@ def size(number: float) -> str:
 
 def describe(store: Store) -> dict[str, Any]:
     """Everything `show` knows, for --json."""
-    template = None if store.chat_template is None else template_json(recognise(store.chat_template))
+    template = None if store.chat_template is None else asdict(recognise(store.chat_template))
     return {
         "name": store.spec.name,
         "path": str(store.path),

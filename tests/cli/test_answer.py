@@ -1,0 +1,72 @@
+"""Playing a turn: what is kept, what is shown, stopping."""
+
+from __future__ import annotations
+
+import pytest
+
+from gemstead.agent.loop import ToolResult
+from gemstead.cli.answer import MAX_SHOWN, Viewer, describe, one_line, speed
+from gemstead.cli.screen import Screen
+from gemstead.types import Done, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent, Usage
+
+CALL = ToolCall("calculator", {"expression": "6*7"}, "c1")
+TURN = [
+    ThoughtDelta("count"),
+    TextDelta("Let me see."),
+    ToolCallEvent(CALL),
+    ToolResult(CALL, "42"),
+    TextDelta("It is "),
+    TextDelta("42."),
+    Done("stop"),
+]
+
+
+def test_text_before_a_call_is_shown_but_is_not_the_answer(capsys):
+    answer = Viewer(Screen()).play(TURN)
+    assert (answer.text, answer.reasoning, answer.calls) == ("It is 42.", "count", [CALL])
+    assert capsys.readouterr().out == "Let me see.It is 42.\n"
+
+
+def test_silence(capsys):
+    Viewer(Screen(), silent=True).play(TURN)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("count", range(1, len(TURN)))
+def test_stop_leaves_after_any_event(capsys, count):
+    seen = []
+
+    def events():
+        for event in TURN:
+            seen.append(event)
+            yield event
+
+    answer = Viewer(Screen()).play(events(), lambda: len(seen) == count)
+    assert len(seen) == count
+    assert answer.end is None
+    out, err = capsys.readouterr()
+    assert all(stream == "" or stream.endswith("\n") for stream in (out, err))
+
+
+def test_an_exception_ends_the_line(capsys):
+    def events():
+        yield TextDelta("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        Viewer(Screen()).play(events())
+    assert capsys.readouterr().out == "half\n"
+
+
+def test_a_call_on_one_line():
+    call = ToolCall("f", {"a": "x\ny", "b": [1, 2], "c": None})
+    assert describe(ToolResult(call, "line\n line")) == "→ f(a: x y, b: [1, 2], c: None) = line line"
+    assert len(one_line("x" * 1000)) == MAX_SHOWN
+
+
+def test_speed():
+    usage = Usage(prompt_tokens=312, completion_tokens=24, cached_tokens=100, prefill_s=0.42, decode_s=0.3)
+    assert (
+        speed(usage) == "24 tokens at 80.0 per second, after 312 prompt tokens (100 known already) in 0.42 s"
+    )
+    assert speed(Usage()) == "0 tokens, after 0 prompt tokens in 0.00 s"

@@ -1,0 +1,114 @@
+"""`gemstead show` on models written here."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from gemstead.cli.show import amount, size
+from gemstead.spec.model import ModelSpec
+from gemstead.spec.tensors import drafter_tensors, text_tensors
+from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.weights.model_file import write_model_gguf
+
+
+def write(path, spec, formats="f32", **options):
+    """A model of that spec with random weights."""
+    rng = np.random.default_rng(0)
+    rows = text_tensors(spec) if isinstance(spec, ModelSpec) else drafter_tensors(spec)
+    arrays = {
+        row.name: rng.permutation(row.shape[0]).astype(np.int32)
+        if row.integer
+        else rng.standard_normal(row.shape, dtype=np.float32)
+        for row in rows
+    }
+    write_model_gguf(path, spec, arrays, formats, **options)
+    return path
+
+
+def test_a_small_model(gem, tmp_path):
+    path = write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], "q8_0")
+    ran = gem("show", str(path))
+    spec = VARIANTS["tiny-e2b"]
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("tiny-e2b  (gguf, ")
+    assert str(path) in ran.out
+    for fact in (
+        f"{spec.num_layers}: ",
+        "share the K/V of other layers",
+        f"{spec.vocab_size:,} tokens",
+        "per-layer embedding",
+        "none in the file; gemstead uses its own",
+        "q8_0",
+        "total",
+    ):
+        assert fact in ran.out
+
+
+def test_experts_and_values_from_keys(gem, tmp_path):
+    out = gem("show", str(write(tmp_path / "m.gguf", VARIANTS["tiny-26b"]))).out
+    moe = VARIANTS["tiny-26b"].layers[0].moe
+    assert moe is not None
+    assert f"{moe.top_k_experts} of {moe.num_experts}, width {moe.intermediate_size}" in out
+    assert "values taken from keys" in out
+
+
+def test_a_drafter(gem, tmp_path):
+    out = gem("show", str(write(tmp_path / "d.gguf", DRAFTERS["tiny-12b"]))).out
+    assert "drafter" in out
+
+
+def test_json_adds_up(gem, tmp_path):
+    path = write(tmp_path / "m.gguf", VARIANTS["tiny-e4b"], "q8_0", chat_template="{{ odd }}")
+    data = json.loads(gem("show", "--json", str(path)).out)
+    assert data["name"] == "tiny-e4b"
+    assert data["kind"] == "gguf"
+    assert data["spec"]["hidden_size"] == VARIANTS["tiny-e4b"].hidden_size
+    assert data["template"]["known"] is False
+    assert sum(group["bytes"] for group in data["groups"]) == data["total_bytes"]
+    assert sum(tensor["bytes"] for tensor in data["tensors"]) == data["total_bytes"]
+    assert {group["name"] for group in data["groups"]} == {
+        "norms and scalars",
+        "per-layer embeddings",
+        "token embeddings",
+        "attention",
+        "mlp",
+    }
+
+
+def test_names_in_a_file_cannot_steer_the_terminal(gem, tmp_path):
+    path = write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], metadata={"general.name": "a\x1b]0;x\x07b"})
+    assert gem("show", str(path)).out.startswith("a]0;xb  (gguf")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "model.gguf"), (b"GGUF", "model.gguf"), (b"hello" * 100, "model.gguf")],
+)
+def test_a_file_that_is_no_model(gem, tmp_path, content, said):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    ran = gem("show", str(path))
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("error: ")
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_file_that_is_not_there(gem):
+    ran = gem("show", "nothing.gguf")
+    assert ran.code == 1
+    assert "error: there is no model 'nothing.gguf'" in ran.err
+
+
+def test_amounts():
+    assert [size(n) for n in (0, 999, 7_900_000, 5e9, 5e13)] == [
+        "0 bytes",
+        "999 bytes",
+        "7.9 MB",
+        "5.0 GB",
+        "50.0 TB",
+    ]
+    assert [amount(n) for n in (12, 12_300, 2_300_000, 26e9)] == ["12", "12.3 K", "2.3 M", "26.0 B"]
