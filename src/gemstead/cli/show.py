@@ -21,7 +21,8 @@ from gemstead.cli.names import DEFAULT_MODEL, check_model
 from gemstead.cli.screen import plain
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 from gemstead.text.template import recognise
-from gemstead.weights.store import Store, Tensor, open_store
+from gemstead.weights.store import Store, open_store
+from gemstead.weights.tensor import Tensor
 
 # The first pattern found in a tensor's canonical name decides its group.
 _GROUPS = (
