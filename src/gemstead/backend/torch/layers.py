@@ -1,13 +1,12 @@
 """The pieces of a Gemma 4 decoder layer in PyTorch: norms, RoPE, attention, feed-forward, experts.
 
-A layer is two halves, `project` before attention and `finish` after it, so that the training forward
-(model.py) and the paged one (cache.py) share every formula and differ only in where keys come from.
+A layer's formulas stop short of attention and go on after it (`finish`), so that the training forward
+(model.py) and the paged one (backend.py) share them and differ only in where keys come from.
 Shape letters: B sequences, T rows, S keys, N query heads, K KV heads, H head_dim, D hidden, P PLE.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -58,15 +57,21 @@ def gelu(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
+def softcap(logits: Tensor, cap: float | None) -> Tensor:
+    """cap * tanh(logits / cap): bounded logits; None leaves them."""
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def rope_table(a: AttentionSpec, positions: Tensor, dtype: torch.dtype) -> Rope:
     """cos and sin [..., 1, head_dim / 2] of a layer's angles at `positions` [...].
 
-    Angles in float32 as in transformers, which also rounds cos and sin to the model's dtype.
+    Exponents and frequencies are rounded to float32 step by step, as when the checkpoints were
+    trained; the angle is float32, cos and sin take the model's dtype, as in transformers.
     """
-    half = a.head_dim // 2
-    inverse = a.rope_theta ** (-torch.arange(half, dtype=torch.float64) * 2 / a.head_dim) / a.rope_factor
-    inverse[a.rope_pairs :] = 0.0
-    angle = positions[..., None, None].float() * inverse.float().to(positions.device)
+    exponent = torch.arange(0, 2 * a.rope_pairs, 2, dtype=torch.float32) / a.head_dim
+    turning = (a.rope_theta ** exponent.double()).float().reciprocal() / a.rope_factor
+    frequency = functional.pad(turning, (0, a.head_dim // 2 - a.rope_pairs)).to(positions.device)
+    angle = positions[..., None, None].float() * frequency
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -181,11 +186,9 @@ class Layer(nn.Module):
             self.per_layer_input_gate, self.per_layer_projection = empty(p, d), empty(d, p)
             self.post_per_layer_input_norm = empty(d)
 
-    def project(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Queries, and keys and values where this layer owns them: [..., heads, H]."""
-        h = rms(x, self.input_layernorm, self.eps)
-        k, v = self.self_attn.keys_values(h, rope) if self.spec.owns_kv else (None, None)
-        return self.self_attn.queries(h, rope), k, v
+    def normed(self, x: Tensor) -> Tensor:
+        """What the attention projections read."""
+        return rms(x, self.input_layernorm, self.eps)
 
     def finish(self, x: Tensor, attended: Tensor, ple: Tensor | None) -> Tensor:
         """The residual stream after this layer, from what attention gathered [..., N, H]."""
@@ -205,71 +208,3 @@ class Layer(nn.Module):
         rows = x.reshape(-1, x.shape[-1])
         y = self.experts(rms(rows, self.pre_feedforward_layernorm_2, self.eps), *self.router(rows))
         return rms(y, self.post_feedforward_layernorm_2, self.eps).view_as(x)
-
-
-def visible(
-    positions: Tensor, segments: Tensor | None, window: int | None, columns: Tensor | None, dtype: torch.dtype
-) -> Tensor:
-    """The mask to add to scores: 0 for a key of the query's own segment and past, in the window; else -inf.
-
-    positions [B or 1, T]; segments [B, T]; columns [B, W] restricts the queries. The mask is
-    [B or 1, 1, T or W, T], or, for a window that divides T at least three times, one
-    [window, 2 * window] mask per block of queries: [B or 1, blocks, 1, window, 2 * window].
-    """
-    facts = [positions] if segments is None else [positions, segments]
-    pairs = []
-    length = positions.shape[1]
-    blocked = columns is None and window is not None and length % window == 0 and length >= 3 * window
-    for x in facts:
-        if blocked:  # a block's keys are its own columns and the block before; -length^2 is out of any window
-            keys = functional.pad(x, (window, 0), value=-(length**2)).unfold(1, 2 * window, window)
-            pairs.append((x.unflatten(1, (-1, window))[..., None], keys[..., None, :]))
-        else:
-            queries = x if columns is None else take(x, columns)
-            pairs.append((queries[..., None], x[..., None, :]))
-    distance = pairs[0][0] - pairs[0][1]
-    seen = distance >= 0
-    if window is not None:
-        seen = seen & (distance < window)
-    for query, key in pairs[1:]:
-        seen = seen & (query == key)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
-    return mask.masked_fill_(~seen, -math.inf).unsqueeze(-3)
-
-
-def take(x: Tensor, columns: Tensor) -> Tensor:
-    """Columns [B, W] of x [B or 1, T, ...]."""
-    rows = torch.arange(len(columns), device=columns.device)[:, None]
-    return x.expand(len(columns), *x.shape[1:])[rows, columns]
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Softmax attention [B, T, N, H], scale 1: q [B, T, N, H], k and v [B, S, K, H], mask as of `visible`."""
-    batch = q.shape[0]
-    if mask.dim() == 5:
-        window = mask.shape[-2]
-        mask = mask.expand(batch, *mask.shape[1:]).flatten(0, 1)
-        q = q.unflatten(1, (-1, window)).flatten(0, 1)
-        k, v = (_with_block_before(x, window) for x in (k, v))
-    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-        out = _attend_plainly(q, k, v, mask)
-    else:
-        group = q.shape[1] // k.shape[1]
-        k, v = (x[:, :, None].expand(-1, -1, group, -1, -1).flatten(1, 2) for x in (k, v))
-        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-    return out.transpose(1, 2).reshape(batch, -1, q.shape[1], q.shape[3])
-
-
-def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """The same in three steps: torch's fused CPU kernel takes twice the time in bfloat16 (2.13, AVX-512)."""
-    batch, kv_heads, keys, _ = k.shape
-    rows = q.reshape(batch, kv_heads, -1, q.shape[-1])
-    scores = (rows @ k.transpose(-1, -2)).view(batch, kv_heads, -1, q.shape[2], keys) + mask[:, None]
-    return (scores.softmax(-1).view(batch, kv_heads, -1, keys) @ v).view(q.shape)
-
-
-def _with_block_before(x: Tensor, window: int) -> Tensor:
-    """x [B, T, K, H] as [B * blocks, 2 * window, K, H]: each block after the one before it."""
-    padded = functional.pad(x, (0, 0, 0, 0, window, 0))
-    return padded.unfold(1, 2 * window, window).permute(0, 1, 4, 2, 3).flatten(0, 1)

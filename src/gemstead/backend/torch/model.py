@@ -8,47 +8,103 @@ It refuses media: tokens only. The cached forward over the same layers is backen
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gemstead.backend.torch.layers import Layer, Rope, attend, empty, rms, rope_table, take, visible
+from gemstead.backend.torch.attention import attend, take, visible
+from gemstead.backend.torch.layers import Layer, Rope, empty, rms, rope_table, softcap
+from gemstead.backend.torch.loading import TableTensor, fill
 from gemstead.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from gemstead.weights.store import Store
+
+KV = tuple[Tensor, Tensor]
 
 
 def block(
-    layer: Layer, x: Tensor, ple: Tensor | None, k: Tensor | None, v: Tensor | None, rope: Rope, mask: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """One whole layer without a cache: k and v come from the source layer or are this layer's own."""
-    q, own_k, own_v = layer.project(x, rope)
-    if layer.spec.owns_kv:
-        k, v = own_k, own_v
-    return layer.finish(x, attend(q, k, v, mask), ple), k, v
+    layer: Layer,
+    x: Tensor,
+    ple: Tensor | None,
+    kv: KV | None,
+    ropes: tuple[Rope, Rope],
+    mask: Tensor,
+    columns: Tensor | None,
+) -> tuple[Tensor, KV]:
+    """One whole layer without a cache: `kv` is the source layer's, or None where this layer owns it.
+
+    With `columns`, every column of x gives its keys and values but only those go further. `ropes` are
+    those of the keys and of the queries.
+    """
+    h = layer.normed(x)
+    if kv is None:
+        kv = layer.self_attn.keys_values(h, ropes[0])
+    if columns is not None:
+        x, h = take(x, columns), take(h, columns)
+    return layer.finish(x, attend(layer.self_attn.queries(h, ropes[1]), *kv, mask), ple), kv
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype matrix products run in: autocast's where it is on, else x's."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class TextModel(nn.Module):
     """The text decoder of any Gemma 4 variant, built from its ModelSpec.
 
     `checkpointing` recomputes each layer in the backward pass to save memory; loss and gradients
-    stay identical.
+    stay identical. With `per_layer_source` the big table of per-layer embeddings is not a parameter:
+    its rows are read from there, one per token.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, per_layer_source: TableTensor | None = None) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.per_layer_source = spec, per_layer_source
         self.checkpointing = False
         d, p, eps = spec.hidden_size, spec.hidden_size_per_layer_input, spec.rms_norm_eps
         self.embed_tokens, self.norm = empty(spec.vocab_size, d), empty(d)
         if p:
-            self.embed_tokens_per_layer = empty(spec.vocab_size_per_layer_input, spec.num_layers * p)
+            if per_layer_source is None:
+                self.embed_tokens_per_layer = empty(spec.vocab_size_per_layer_input, spec.num_layers * p)
             self.per_layer_model_projection = empty(spec.num_layers * p, d)
             self.per_layer_projection_norm = empty(p)
         self.layers = nn.ModuleList(Layer(layer, d, eps) for layer in spec.layers)
 
+    @classmethod
+    def from_store(
+        cls,
+        store: Store,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        per_layer_resident: bool = True,
+    ) -> TextModel:
+        """The model of an opened store, dequantised to `dtype` tensor by tensor.
+
+        With per_layer_resident False the store must stay open, and the per-layer table cannot be
+        trained nor written by `to_tensors`.
+        """
+        assert isinstance(store.spec, ModelSpec), "a drafter is opened by DraftModel"
+        away = not per_layer_resident and store.spec.hidden_size_per_layer_input > 0
+        with torch.device("meta"):
+            model = cls(store.spec, store.tensors["embed_tokens_per_layer"] if away else None)
+        fill(model, store.tensors, torch.device(device), dtype)
+        return model
+
+    def to_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Every parameter by canonical name as float32 numpy, for the writers of weights/."""
+        named = self.named_parameters()
+        return {name: p.detach().to("cpu", torch.float32).numpy() for name, p in named}
+
     def embed(self, token_ids: Tensor) -> Tensor:
-        """Token embeddings [..., D] times sqrt(D), a factor rounded to the weights' dtype as in transformers."""
+        """Token embeddings [..., D] times sqrt(D), rounded to the weights' dtype as in transformers."""
         x = functional.embedding(token_ids, self.embed_tokens)
         return x * torch.tensor(math.sqrt(self.spec.hidden_size), dtype=x.dtype)
 
@@ -57,7 +113,11 @@ class TextModel(nn.Module):
         p, count = self.spec.hidden_size_per_layer_input, self.spec.num_layers
         if not p:
             return [None] * count
-        token = functional.embedding(token_ids, self.embed_tokens_per_layer).to(x.dtype) * math.sqrt(p)
+        if self.per_layer_source is None:
+            token = functional.embedding(token_ids, self.embed_tokens_per_layer)
+        else:
+            token = torch.from_numpy(self.per_layer_source.rows(token_ids.cpu().numpy())).to(x.device)
+        token = token.to(x.dtype) * math.sqrt(p)
         context = functional.linear(x, self.per_layer_model_projection) * self.spec.hidden_size**-0.5
         context = rms(
             context.unflatten(-1, (count, p)), self.per_layer_projection_norm, self.spec.rms_norm_eps
@@ -66,9 +126,7 @@ class TextModel(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """Logits of final-normed rows, softcapped, in float32."""
-        logits = functional.linear(x, self.embed_tokens).float()
-        cap = self.spec.final_logit_softcapping
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return softcap(functional.linear(x, self.embed_tokens).float(), self.spec.final_logit_softcapping)
 
     def forward(
         self,
@@ -100,26 +158,26 @@ class TextModel(nn.Module):
             positions = torch.arange(token_ids.shape[1], device=token_ids.device)[None]
         x = self.embed(token_ids)
         ple = self.per_layer_inputs(token_ids, x)
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         kinds = dict.fromkeys(layer.attention for layer in self.spec.layers)
-        rope = {a: rope_table(a, positions, x.dtype) for a in kinds}
+        dtype = compute_dtype(x)
+        rope = key_rope = {a: rope_table(a, positions, x.dtype) for a in kinds}
         mask = {a: visible(positions, segments, a.window, None, dtype) for a in kinds}
-        kv: dict[int, tuple[Tensor, Tensor]] = {}
+        kv: dict[int, KV] = {}
         for layer in self.layers:
-            i, a, source = layer.spec.index, layer.spec.attention, layer.spec.kv_source
-            k, v = (None, None) if layer.spec.owns_kv else kv[source]
-            x, *kv[i] = self._block(layer, x, ple[i], k, v, rope[a], mask[a])
-            if wanted is not None and i == self.spec.last_kv_layer:
-                x, ple = take(x, wanted), [p if p is None else take(p, wanted) for p in ple]
+            i, a, columns = layer.spec.index, layer.spec.attention, None
+            if i == self.spec.last_kv_layer and wanted is not None:
+                columns = wanted
+                ple = [p if p is None else take(p, wanted) for p in ple]
                 rope = {a: (take(cos, wanted), take(sin, wanted)) for a, (cos, sin) in rope.items()}
                 mask = {a: visible(positions, segments, a.window, wanted, dtype) for a in kinds}
+            source = None if layer.spec.owns_kv else kv[layer.spec.kv_source]
+            x, kv[i] = self._block(layer, x, ple[i], source, (key_rope[a], rope[a]), mask[a], columns)
         return rms(x, self.norm, self.spec.rms_norm_eps)
 
-    def _block(self, layer: Layer, *args: object) -> tuple[Tensor, Tensor, Tensor]:
+    def _block(self, *args: Any) -> tuple[Tensor, KV]:
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, layer, *args, use_reentrant=False)
-        return block(layer, *args)
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
