@@ -50,8 +50,7 @@ def model_from_config(
     attempt = f"reading config.json of {name}"
     _check_model_type(config, attempt, _COMPOSITE + _TEXT_ONLY)
     problems = Problems()
-    top, text = _split(config, problems)
-    problems.raise_if_any(attempt)
+    top, text = _split(config, problems, attempt)
     generation = Fields(generation_config or {}, "generation_config.", problems)
     spec = _read_model(top, text, generation, name)
     if not problems.unreadable:
@@ -65,8 +64,7 @@ def drafter_from_config(config: Mapping[str, Any], name: str) -> DrafterSpec:
     attempt = f"reading config.json of drafter {name}"
     _check_model_type(config, attempt, _DRAFTER)
     problems = Problems()
-    top, text = _split(config, problems)
-    problems.raise_if_any(attempt)
+    top, text = _split(config, problems, attempt)
     spec = _read_drafter(top, text, name)
     if not problems.unreadable:
         problems.found += contradictions(spec)
@@ -86,7 +84,7 @@ def _check_model_type(config: Mapping[str, Any], attempt: str, allowed: tuple[st
     raise ConfigError(f"{attempt}: model_type is {shown(found)}, allowed are {', '.join(allowed)}; {advice}")
 
 
-def _split(config: Mapping[str, Any], problems: Problems) -> tuple[Fields, Fields]:
+def _split(config: Mapping[str, Any], problems: Problems, attempt: str) -> tuple[Fields, Fields]:
     """The outer fields and the text decoder's, which are the same in a text-only config."""
     top = Fields(config, "", problems)
     if config["model_type"] in _TEXT_ONLY:
@@ -95,7 +93,7 @@ def _split(config: Mapping[str, Any], problems: Problems) -> tuple[Fields, Field
         return top, top
     if not top.mapping("text_config"):
         problems.add_unreadable("text_config is missing; it must hold the fields of the text decoder")
-        return top, top
+        problems.raise_if_any(attempt)
     text = Fields(top.mapping("text_config"), "text_config.", problems)
     outer = COMPOSITE_FIELDS if config["model_type"] in _COMPOSITE else COMPOSITE_FIELDS | DRAFTER_FIELDS
     text.one_of("model_type", _TEXT_ONLY, None)

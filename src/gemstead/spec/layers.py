@@ -116,3 +116,24 @@ def _centroid_problems(spec: DrafterSpec) -> Iterator[str]:
             f"centroid_intermediate_top_k {spec.centroid_top_k} is more than "
             f"num_centroids {spec.num_centroids}"
         )
+
+
+def drafter_mismatches(target: ModelSpec, drafter: DrafterSpec) -> list[str]:
+    """Why `drafter` cannot draft for `target`; empty when it can."""
+    found: dict[str, None] = {}
+    for what in ("vocab_size", "hidden_size"):
+        wanted = getattr(target, what)
+        has = drafter.backbone_hidden_size if what == "hidden_size" else drafter.vocab_size
+        if has != wanted:
+            found[f"the drafter is made for a target of {what} {has}, the target has {wanted}"] = None
+    owners = {layer.attention.kind: layer.attention for layer in target.layers if layer.owns_kv}
+    for layer in drafter.layers:
+        mine, theirs = layer.attention, owners.get(layer.attention.kind)
+        if theirs is None:
+            found[f"the drafter reads {mine.kind} layers, the target has none"] = None
+        elif (mine.num_kv_heads, mine.head_dim) != (theirs.num_kv_heads, theirs.head_dim):
+            found[
+                f"{mine.kind} layers: the drafter reads {mine.num_kv_heads} KV heads of {mine.head_dim} "
+                f"values, the target has {theirs.num_kv_heads} of {theirs.head_dim}"
+            ] = None
+    return list(found)
