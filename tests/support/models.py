@@ -24,6 +24,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 torch = pytest.importorskip("torch", reason="parity tests compare with transformers, which needs torch")
 transformers = pytest.importorskip("transformers", reason="parity tests compare with transformers")
 
+torch.set_num_threads(1)  # the models are tiny: a second thread waits longer than it works
+
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
@@ -246,7 +248,7 @@ def randomise(model: Any, seed: int) -> None:
             elif not value.is_floating_point() or "inv_freq" in name or name.endswith("embed_scale"):
                 continue
             elif value.ndim < 2:
-                # Random scores of spread sqrt(head_dim) would make attention a coin toss that rounding decides.
+                # Scores of spread sqrt(head_dim) would make attention a toss that rounding decides.
                 size = 0.25 if "q_norm" in name else 1.0
                 value.copy_(size * (1 + 0.3 * torch.randn(value.shape, generator=generator)))
             else:

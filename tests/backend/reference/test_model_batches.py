@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.support.memory_store import MemoryStore
+from tests.support.paging import Runner
 
 from gemstead.backend.reference import ReferenceBackend
 from gemstead.spec.layers import Stack, build_layers, pattern
 from gemstead.spec.model import AttentionSpec, ModelSpec, MoeSpec
 from gemstead.spec.variants import DRAFTERS, VARIANTS
-from tests.support.memory_store import MemoryStore
-from tests.support.paging import Runner
 
 # Products as wide as a real small model's, so that BLAS takes the paths it takes there.
 SLIDING = AttentionSpec("sliding", 4, 2, 64, 24, 1e4, 32)

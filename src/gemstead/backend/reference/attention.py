@@ -71,5 +71,5 @@ def look_back(q_NH: Floats, k_SKH: Floats, v_SKH: Floats) -> Floats:
     score_KG1S -= score_KG1S.max(axis=-1, keepdims=True)
     weight_KG1S = np.exp(score_KG1S, out=score_KG1S)
     total_KG11 = np.add.reduce(weight_KG1S, axis=-1, keepdims=True)
-    blend_KG1H = (weight_KG1S @ v_SKH.transpose(1, 0, 2)[:, None]) / total_KG11
+    blend_KG1H: Floats = (weight_KG1S @ v_SKH.transpose(1, 0, 2)[:, None]) / total_KG11
     return blend_KG1H.reshape(q_NH.shape)

@@ -103,6 +103,6 @@ def centroid_head(w: Weights, spec: DrafterSpec, x_RD: Floats) -> Floats:
     for r, x_D in enumerate(x_RD):
         tokens = tokens_CM[best_RC[r]].ravel()
         scores = times_rows(x_D[None], w.rows("embed_tokens", tokens))[0]
-        logits_RV[r] = scores.min() - np.float32(1.0)
+        logits_RV[r] = scores.min() - 1.0
         logits_RV[r, tokens] = scores
     return logits_RV

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from gemstead.backend.base import Batch, Floats, Ints, Logits
 from gemstead.backend.reference.attention import attention, write_kv
 from gemstead.backend.reference.cache import PagedCache, Rows
@@ -29,7 +27,7 @@ def embed(w: Weights, spec: ModelSpec, ids_T: Ints) -> Floats:
             f"a token id of {int(ids_T.min())}..{int(ids_T.max())} is outside the vocabulary of {spec.name}: "
             f"ids go from 0 to {spec.vocab_size - 1}; use the tokenizer of this model"
         )
-    return w.rows("embed_tokens", ids_T) * np.float32(math.sqrt(spec.hidden_size))
+    return w.rows("embed_tokens", ids_T) * math.sqrt(spec.hidden_size)
 
 
 def rotations(spec: ModelSpec, rows: Rows) -> dict[AttentionSpec, Rotation]:

@@ -15,14 +15,13 @@ from gemstead.backend.reference.norms import gelu, rms_norm
 from gemstead.backend.reference.weights import Weights, times_rows
 from gemstead.spec.model import MoeSpec
 
-
 Picks = npt.NDArray[np.intp]
 
 
 def route(w: Weights, name: str, moe: MoeSpec, x_TD: Floats, eps: float) -> tuple[Picks, Floats]:
     """The experts of each row and their weights, [T, top_k] both, from the residual x itself."""
     r_TD = rms_norm(x_TD, None, eps) * w.vector(name + "router.scale")
-    r_TD *= np.float32(1.0 / math.sqrt(x_TD.shape[-1]))
+    r_TD *= 1.0 / math.sqrt(x_TD.shape[-1])
     score_TE = w.linear(name + "router.proj", r_TD)
     share_TE = np.exp(score_TE - score_TE.max(axis=-1, keepdims=True))
     share_TE /= np.add.reduce(share_TE, axis=-1, keepdims=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from gemstead.backend.base import Floats, Ints
 from gemstead.backend.reference.norms import gelu, rms_norm
 from gemstead.backend.reference.weights import Weights
@@ -25,10 +23,12 @@ def per_layer_inputs(w: Weights, spec: ModelSpec, ids_T: Ints, x_TD: Floats, lay
     begin, end = layers.start * width, layers.stop * width
     shape = (len(ids_T), len(layers), width)
     context_TLP = w.linear("per_layer_model_projection", x_TD, begin, end).reshape(shape)
-    context_TLP *= np.float32(1.0 / math.sqrt(spec.hidden_size))
+    context_TLP *= 1.0 / math.sqrt(spec.hidden_size)
     context_TLP = rms_norm(context_TLP, w.vector("per_layer_projection_norm"), spec.rms_norm_eps)
     token_TLP = w.rows("embed_tokens_per_layer", ids_T)[:, begin:end].reshape(shape)
-    return (context_TLP + token_TLP * np.float32(math.sqrt(width))) * np.float32(math.sqrt(0.5))
+    context_TLP += token_TLP * math.sqrt(width)
+    context_TLP *= math.sqrt(0.5)
+    return context_TLP
 
 
 def inject(w: Weights, layer: LayerSpec, x_TD: Floats, ple_TP: Floats, eps: float) -> Floats:

@@ -33,7 +33,8 @@ def times_rows(x_TI: Floats, w_OI: Floats) -> Floats:
     a row differently with the number of rows beside it. A row alone gives the same bits in any
     batch: the house rule of this backend.
     """
-    return np.matmul(x_TI[:, None, :], w_OI.T)[:, 0, :]
+    y_T1O: Floats = np.matmul(x_TI[:, None, :], w_OI.T)
+    return y_T1O[:, 0, :]
 
 
 class Weights:
@@ -73,7 +74,8 @@ class Weights:
 
     def integers(self, name: str) -> npt.NDArray[np.int64]:
         """An integer tensor (a drafter's token_ordering)."""
-        return self._tensors[name].int64()
+        ids: npt.NDArray[np.int64] = self._tensors[name].int64()
+        return ids
 
     def close(self) -> None:
         """Let go of every kept array."""
