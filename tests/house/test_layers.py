@@ -37,6 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "cluster": _LINE | {"machine", "hub"},
     "model": _LINE | {"agent", "machine", "hub", "pebble"},
     "": _BASE | {"model"},  # gemstead/__init__.py, the public names
+    "__main__": {"cli"},
     "cli": _LINE | {"agent", "server", "tune", "cluster", "model", "machine", "hub", "pebble", ""},
 }
 
@@ -52,7 +53,7 @@ OUTSIDE: dict[str, set[str]] = {
     "model": {"numpy"},
     "tune": {"numpy", "torch"},
     "cluster": {"ray"},
-    "cli": {"click", "rich", "prompt_toolkit"},
+    "cli": {"click", "prompt_toolkit"},
     "backend.torch": {"numpy", "torch"},
 }
 

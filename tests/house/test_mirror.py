@@ -1,14 +1,19 @@
-"""tests/ mirrors src/gemstead/: each module has its test file, each test file its module."""
+"""tests/ mirrors src/gemstead/: each test file has its module, each module is tested by name.
+
+A module is tested by a file of its own name, by one of the package that holds it, or, where it is a
+small part of another, by any test that imports it.
+"""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path, PurePosixPath
 
 # Folders of tests that cut across the package.
 CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes", "support"}
 
 # Modules that hold only declarations: their users are their tests.
-DECLARATIONS = {"errors", "backend/base"}
+DECLARATIONS = {"errors", "backend/base", "__main__"}
 
 
 def stems(path: PurePosixPath) -> set[str]:
@@ -38,14 +43,17 @@ def orphans(sources: list[str], tests: list[str]) -> list[str]:
     ]
 
 
-def untested(sources: list[str], tests: list[str]) -> list[str]:
-    """Modules without a test file of their own or of a package that holds them."""
+def untested(sources: list[str], tests: list[str], imported: frozenset[str] = frozenset()) -> list[str]:
+    """Modules without a test file of their own or of a package that holds them, and that no test imports."""
     tested = {stem for test in tests for stem in stems(PurePosixPath(test))}
     found = []
     for source in sources:
         path = PurePosixPath(source).with_suffix("")
         owners = {str(path), *(str(p) for p in path.parents)}
-        if path.name != "__init__" and str(path) not in DECLARATIONS and not owners & tested:
+        dotted = "gemstead." + str(path).replace("/", ".")
+        if path.name == "__init__" or str(path) in DECLARATIONS or dotted in imported:
+            continue
+        if not owners & tested:
             found.append(f"src/gemstead/{source}: no test file tests/{path.parent}/test_{path.name}.py")
     return found
 
@@ -58,8 +66,22 @@ def test_every_test_file_has_its_module(root, expect_none):
     expect_none(orphans(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")))
 
 
-def test_every_module_has_its_test_file(root, expect_none):
-    expect_none(untested(listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")))
+def imported_by(modules) -> frozenset[str]:
+    """Every module named in an import of these files, `from a import b` as a and as a.b."""
+    found = set()
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def test_every_module_is_tested(root, everything, expect_none):
+    imported = imported_by([module for module in everything if module.path.startswith("tests/")])
+    sources, tests = listing(root / "src/gemstead", "*.py"), listing(root / "tests", "test_*.py")
+    expect_none(untested(sources, tests, imported))
 
 
 def test_orphan_is_found():
@@ -80,3 +102,4 @@ def test_untested_module_is_found():
     sources = ["text/parser.py", "text/__init__.py", "backend/reference/forward.py", "errors.py"]
     assert untested(sources, ["text/test_parser.py", "backend/test_reference.py"]) == []
     assert len(untested(sources, ["golden/test_parser.py"])) == 2
+    assert len(untested(sources, [], frozenset({"gemstead.text.parser"}))) == 1

@@ -121,8 +121,8 @@ def explain(error: Exception) -> tuple[str, str | None]:
 def usage_hint(error: click.UsageError) -> str:
     """Where to read more; a dash in front of a prompt is the commonest mistake."""
     path = error.ctx.command_path if error.ctx is not None else "gemstead"
-    hint = f"{path} --help"
-    if isinstance(error, click.NoSuchOption) and path.endswith(" run"):
+    hint = f"see {path} --help"
+    if isinstance(error, click.NoSuchOption) and not error.option_name.startswith("--"):
         hint += "; a prompt that begins with a dash comes after --"
     return hint
 

@@ -1,0 +1,131 @@
+"""Writes the generated parts of the documentation: `just gen`; with --check it only looks.
+
+A generated part stands between <!-- generated: NAME --> and <!-- end -->. What it says comes from
+the code: the command line's own help, the chat's settings, the first line of each module.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 100
+
+# What stands beside src/, in the order a newcomer meets it.
+FOLDERS = {
+    "recipes/": "how pebble, the embedded model, is made: data, training, export",
+    "examples/": "short programs, all run by the tests",
+    "docs/": "MODEL.md explains Gemma 4 from scratch; architecture.md this code; guides/, adr/",
+    "tests/": "mirrors src/; parity/ golden/ fuzz/ house/ docs/ cut across",
+    "bench/": "measurements",
+    "justfile": "the ten words: setup check test kernels parity bench docs gen golden fix",
+}
+
+
+def first_line(file: Path) -> str:
+    """The first line of a module's docstring, without its full stop."""
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    return text.split("\n")[0].rstrip(".")
+
+
+def tree() -> str:
+    """The map of the repository."""
+    lines = ["src/gemstead/"]
+    for entry in sorted((ROOT / "src/gemstead").iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        source = entry / "__init__.py" if entry.is_dir() else entry
+        if source.suffix == ".py" and source.exists() and not entry.name.startswith("_"):
+            name = entry.name + ("/" if entry.is_dir() else "")
+            lines.append(shorten(f"  {name:13}{first_line(source)}"))
+    lines += [shorten(f"{name:15}{about}") for name, about in FOLDERS.items()]
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def shorten(line: str) -> str:
+    """The line, cut at a word where it is too wide."""
+    return line if len(line) <= WIDTH else line[: WIDTH - 1].rsplit(" ", 1)[0].rstrip(",;:") + " …"
+
+
+def commands() -> str:
+    """The help of every command, as the command line prints it."""
+    from gemstead.cli.main import COMMANDS, cli
+
+    parts = []
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        context = click.Context(
+            command, info_name=f"gemstead {name}", terminal_width=90, max_content_width=90
+        )
+        parts.append(f"## gemstead {name}\n\n```text\n{command.get_help(context)}\n```")
+    return "\n\n".join(parts)
+
+
+def settings() -> str:
+    """What /set knows in a chat."""
+    from gemstead.cli.conversation import SETTINGS
+
+    rows = [f"| `{name}` | {s.allowed} | {s.about} |" for name, s in SETTINGS.items()]
+    return "\n".join(["| setting | allowed | meaning |", "| --- | --- | --- |", *rows])
+
+
+def chat_commands() -> str:
+    """What a chat understands."""
+    from gemstead.cli.chat import HELP
+
+    rows = [f"| `{name}` | {about} |" for name, about in HELP.items()]
+    return "\n".join(["| type | to |", "| --- | --- |", *rows])
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"tree": tree},
+    "docs/guides/command-line.md": {
+        "commands": commands,
+        "chat commands": chat_commands,
+        "settings": settings,
+    },
+}
+
+
+def filled(text: str, parts: dict[str, Callable[[], str]]) -> str:
+    """The text with each generated part written anew; every part must be there."""
+    for name, make in parts.items():
+        opening = f"<!-- generated: {name} -->"
+        pattern = re.compile(re.escape(opening) + r"\n.*?<!-- end -->", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"there is no part {opening} ... <!-- end -->")
+        replacement = f"{opening}\n{make()}\n<!-- end -->"
+        text = pattern.sub(lambda _, new=replacement: new, text)
+    return text
+
+
+def stale() -> list[str]:
+    """The files whose generated parts are not what they would be now."""
+    return [
+        name
+        for name, parts in PARTS.items()
+        if (ROOT / name).read_text(encoding="utf-8")
+        != filled((ROOT / name).read_text(encoding="utf-8"), parts)
+    ]
+
+
+def main() -> int:
+    """Write, or with --check name the files that would change and fail."""
+    os.environ["COLUMNS"] = "90"
+    changed = stale()
+    for name in changed:
+        print(f"{name}: {'out of date; run just gen' if '--check' in sys.argv else 'written'}")
+        if "--check" not in sys.argv:
+            path = ROOT / name
+            path.write_text(filled(path.read_text(encoding="utf-8"), PARTS[name]), encoding="utf-8")
+    return 1 if changed and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

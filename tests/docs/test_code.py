@@ -1,0 +1,65 @@
+"""What the pages show is executed: Python blocks, `gemstead` lines, examples."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# The two commands of the README that install: CI itself is the second one.
+INSTALLS = "python3 -m venv "
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with the installed `gemstead` first on PATH."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_python_block(python_block, tmp_path):
+    ran = run([sys.executable, "-c", python_block.text], tmp_path)
+    assert ran.returncode == 0, f"{python_block}\n{ran.stderr}"
+    assert ran.stdout.strip(), f"{python_block} prints nothing"
+
+
+def test_shell_block(shell_block, tmp_path):
+    for line in shell_block.text.splitlines():
+        if line.strip() and not line.startswith(("#", INSTALLS)):
+            assert "gemstead" in line, f"{shell_block}: only gemstead lines are executed; mark others as text"
+            ran = run(["bash", "-euo", "pipefail", "-c", line], tmp_path)
+            assert ran.returncode == 0, f"{shell_block}: {line}\n{ran.stderr}"
+            assert ran.stdout.strip(), f"{shell_block}: {line} prints nothing"
+
+
+def test_example(example, root, tmp_path):
+    ran = run([sys.executable, str(root / "examples" / example)], tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+
+
+def test_the_first_command_answers_through_a_tool(tmp_path):
+    ran = run([sys.executable, "-m", "gemstead", "run", "What is 17% of 2400?"], tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "408" in ran.stdout
+    assert "→ calculator(" in ran.stderr
+
+
+def test_blocks_are_found(split_blocks):
+    text = "a\n```python\nx = 1\n```\nb\n```sh\ngemstead\n```\n```\nplain\n```\n"
+    assert [(b.line, b.language, b.text) for b in split_blocks("p", text)] == [
+        (3, "python", "x = 1\n"),
+        (7, "sh", "gemstead\n"),
+        (10, "", "plain\n"),
+    ]

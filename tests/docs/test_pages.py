@@ -1,0 +1,31 @@
+"""Pages hold together: links lead somewhere, the first screen is the two commands."""
+
+from __future__ import annotations
+
+import re
+
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def test_links_lead_somewhere(page, root):
+    text = re.sub(
+        r"^```.*?^```$", "", (root / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    folder = (root / page).parent
+    links = [link for link in LINK.findall(text) if "://" not in link]
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_the_first_screen_is_two_commands(root, split_blocks):
+    text = (root / "README.md").read_text(encoding="utf-8")
+    first, second = split_blocks("README.md", text)[:2]
+    assert second.line < 20
+    assert first.text.count("\n") == second.text.count("\n") == 1
+    assert first.text.endswith('gemstead run "What is 17% of 2400?"\n')
+    assert second.text.endswith(".venv/bin/just check test\n")
+
+
+def test_the_package_ships_its_licence(root):
+    text = (root / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
