@@ -240,6 +240,23 @@ _TINY_12B = replace(
     v_from_k=True,
 )
 
+# The embedded model: E2B's build at a size that two cores train within the hour (recipes/pebble).
+_PEBBLE = _Row(
+    hidden_size=256,
+    num_layers=8,
+    period=4,
+    num_heads=4,
+    num_kv_heads=(1, 1),
+    intermediate_size=512,
+    sliding_window=128,
+    context=4096,
+    head_dim=(64, 128),
+    vocab_size=4096,
+    per_layer_width=32,
+    num_kv_shared_layers=4,
+    double_wide_mlp=True,
+)
+
 _ROWS: Mapping[str, _Row] = {
     "e2b": _E2B,
     "e4b": replace(
@@ -273,6 +290,7 @@ _ROWS: Mapping[str, _Row] = {
         moe=MoeSpec(num_experts=128, top_k_experts=8, intermediate_size=704),
     ),
     "31b": _31B,
+    "pebble": _PEBBLE,
     "tiny-e2b": _TINY_E2B,
     "tiny-e4b": replace(
         _TINY_E2B,
