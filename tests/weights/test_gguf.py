@@ -1,6 +1,5 @@
 """gguf.py and gguf_values.py against files the gguf package wrote, and against damaged ones."""
 
-import os
 import struct
 import time
 from collections.abc import Callable
@@ -9,11 +8,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
 
 from gemstead.errors import WeightsError
-from gemstead.weights import gguf_values
 from gemstead.weights.gguf import read_gguf
+from support.weight_files import array, container, entry, key, text
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 REAL_VOCABULARY = SHARED / "gemma4" / "tokenizer" / "ggml-vocab-gemma-4.gguf"
@@ -78,16 +77,6 @@ def test_reads_what_the_gguf_package_wrote(tmp_path: Path) -> None:
         file.tensors["t.F32"].raw()
 
 
-def test_a_view_outlives_the_file(tmp_path: Path) -> None:
-    theirs(tmp_path / "m.gguf")
-    file = read_gguf(tmp_path / "m.gguf")
-    raw = file.tensors["t.F32"].raw()
-    copy = raw.copy()
-    file.close()
-    np.testing.assert_array_equal(raw, copy)
-    assert not raw.flags.writeable
-
-
 @pytest.mark.parametrize("part", [1, 2, 3])
 def test_any_part_opens_the_whole_model(tmp_path: Path, part: int) -> None:
     want = theirs(tmp_path / "m.gguf", split=2)
@@ -130,38 +119,6 @@ def test_a_tensor_in_two_parts(tmp_path: Path) -> None:
     second.write_bytes(raw.replace(b"t.Q4_0", b"t.Q8_0"))
     with pytest.raises(WeightsError, match=r"'t.Q8_0' is also in"):
         read_gguf(first)
-
-
-def text(value: str | bytes) -> bytes:
-    raw = value.encode() if isinstance(value, str) else value
-    return struct.pack("<Q", len(raw)) + raw
-
-
-def tensor(name: str | bytes, dims: tuple[int, ...], kind: int = 0, offset: int = 0) -> bytes:
-    return text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
-
-
-def key(name: str | bytes, kind: int, raw: bytes) -> bytes:
-    return text(name) + struct.pack("<I", kind) + raw
-
-
-def container(
-    *,
-    keys: tuple[bytes, ...] = (),
-    tensors: tuple[bytes, ...] = (),
-    data: int = 64,
-    version: int = 3,
-    counts: tuple[int, int] | None = None,
-) -> bytes:
-    """A GGUF file from its pieces; `counts` overrides the announced (tensors, keys)."""
-    tensor_count, key_count = counts or (len(tensors), len(keys))
-    head = b"GGUF" + struct.pack("<IQQ", version, tensor_count, key_count)
-    head += b"".join(keys) + b"".join(tensors)
-    return head + bytes(-len(head) % 32) + bytes(data)
-
-
-def array(kind: int, count: int, raw: bytes = b"") -> bytes:
-    return struct.pack("<IQ", kind, count) + raw
 
 
 HUGE = 2**63
@@ -208,34 +165,37 @@ NAMED_FAULTS: dict[str, tuple[bytes, str]] = {
     ),
     "alignment text": (container(keys=(key("general.alignment", 8, text("32")),)), "'32'"),
     "alignment true": (container(keys=(key("general.alignment", 7, b"\x01"),)), "True"),
-    "name not UTF-8": (container(tensors=(tensor(b"\xff", (4,)),)), "not UTF-8"),
-    "tensor twice": (container(tensors=(tensor("t", (4,)), tensor("t", (4,), 0, 32))), "'t' occurs twice"),
-    "no dimensions": (container(tensors=(tensor("t", ()),)), "0 dimensions"),
-    "five dimensions": (container(tensors=(tensor("t", (1, 1, 1, 1, 1)),)), "5 dimensions"),
+    "name not UTF-8": (container(tensors=(entry(b"\xff", (4,)),)), "not UTF-8"),
+    "tensor twice": (
+        container(tensors=(entry("t", (4,)), entry("t", (4,), 0, 32))),
+        "'t' occurs twice",
+    ),
+    "no dimensions": (container(tensors=(entry("t", ()),)), "0 dimensions"),
+    "five dimensions": (container(tensors=(entry("t", (1, 1, 1, 1, 1)),)), "5 dimensions"),
     "2^32-1 dimensions": (
         container(tensors=(text("t") + struct.pack("<I", 2**32 - 1) + bytes(40),)),
         "4294967295 dimensions",
     ),
-    "dimension 0": (container(tensors=(tensor("t", (4, 0)),)), "at least 1"),
-    "dimension 2^63": (container(tensors=(tensor("t", (HUGE,)),)), "at least 1 and believable"),
+    "dimension 0": (container(tensors=(entry("t", (4, 0)),)), "at least 1"),
+    "dimension 2^63": (container(tensors=(entry("t", (HUGE,)),)), "at least 1 and believable"),
     "product that overflows 64 bits to 0": (
-        container(tensors=(tensor("t", (2**32, 2**32)),)),
+        container(tensors=(entry("t", (2**32, 2**32)),)),
         "believable",
     ),
     "product that overflows 64 bits to 4": (
-        container(tensors=(tensor("t", (2**62 + 1, 4)),)),
+        container(tensors=(entry("t", (2**62 + 1, 4)),)),
         "believable",
     ),
-    "unknown tensor type": (container(tensors=(tensor("t", (32,), 999),)), "type number 999"),
-    "tensor type we do not read": (container(tensors=(tensor("t", (32,), 39),)), r"t \(MXFP4\)"),
-    "removed tensor type": (container(tensors=(tensor("t", (32,), 31),)), "type number 31"),
-    "half a block": (container(tensors=(tensor("t", (48,), 8),)), "not a multiple of 32"),
-    "offset unaligned": (container(tensors=(tensor("t", (4,), 0, 8),)), "not a multiple of 32"),
-    "offset past the end": (container(tensors=(tensor("t", (4,), 0, 64),)), "cut short"),
-    "offset 2^64-32": (container(tensors=(tensor("t", (4,), 0, 2**64 - 32),)), "cut short"),
-    "cut short": (container(tensors=(tensor("t", (16,)),), data=63), "cut short"),
-    "overlap": (container(tensors=(tensor("t", (16,)), tensor("u", (8,), 0, 32))), "overlap"),
-    "same place": (container(tensors=(tensor("t", (16,)), tensor("u", (16,)))), "overlap"),
+    "unknown tensor type": (container(tensors=(entry("t", (32,), 999),)), "type number 999"),
+    "tensor type we do not read": (container(tensors=(entry("t", (32,), 39),)), r"t \(MXFP4\)"),
+    "removed tensor type": (container(tensors=(entry("t", (32,), 31),)), "type number 31"),
+    "half a block": (container(tensors=(entry("t", (48,), 8),)), "not a multiple of 32"),
+    "offset unaligned": (container(tensors=(entry("t", (4,), 0, 8),)), "not a multiple of 32"),
+    "offset past the end": (container(tensors=(entry("t", (4,), 0, 64),)), "cut short"),
+    "offset 2^64-32": (container(tensors=(entry("t", (4,), 0, 2**64 - 32),)), "cut short"),
+    "cut short": (container(tensors=(entry("t", (16,)),), data=63), "cut short"),
+    "overlap": (container(tensors=(entry("t", (16,)), entry("u", (8,), 0, 32))), "overlap"),
+    "same place": (container(tensors=(entry("t", (16,)), entry("u", (16,)))), "overlap"),
 }
 
 
@@ -256,53 +216,13 @@ def test_the_pieces_make_a_good_file(tmp_path: Path) -> None:
     keys = (key("a", 9, array(8, 2, text("x") + text("y"))), key("b", 7, b"\x01"))
     for version in (2, 3):
         path.write_bytes(
-            container(keys=keys, tensors=(tensor("t", (4, 2)), tensor("u", (8,), 0, 32)), version=version)
+            container(keys=keys, tensors=(entry("t", (4, 2)), entry("u", (8,), 0, 32)), version=version)
         )
         file = read_gguf(path)
         assert file.tensors["t"].shape == (2, 4)
         assert file.metadata["a"].tolist() == ["x", "y"]
         assert file.metadata["b"] is True
         file.close()
-
-
-def test_a_string_array_that_is_not_utf8_is_refused_when_decoded(tmp_path: Path) -> None:
-    path = tmp_path / "m.gguf"
-    path.write_bytes(container(keys=(key("a", 9, array(8, 2, text("x") + text(b"\xff"))),)))
-    file = read_gguf(path)
-    with pytest.raises(WeightsError, match="string 1 of an array is not UTF-8"):
-        file.metadata["a"].tolist()
-    file.close()
-
-
-def test_long_arrays_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf_values, "_EAGER_VALUES", 5)
-    path = tmp_path / "m.gguf"
-    numbers = struct.pack("<4i", 1, -2, 3, 4)
-    path.write_bytes(container(keys=(key("a", 9, array(5, 4, numbers)), key("b", 9, array(5, 4, numbers)))))
-    file = read_gguf(path)
-    assert file.metadata["a"] == [1, -2, 3, 4]
-    assert len(file.metadata["b"]) == 4
-    assert file.metadata["b"].tolist() == [1, -2, 3, 4]
-    file.close()
-
-
-def test_a_folder_and_a_pipe_are_no_files(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="not a regular file"):
-        read_gguf(tmp_path)
-    os.mkfifo(tmp_path / "pipe.gguf")
-    with pytest.raises(WeightsError, match="not a regular file"):
-        read_gguf(tmp_path / "pipe.gguf")
-    (tmp_path / "a.gguf").symlink_to("b.gguf")
-    (tmp_path / "b.gguf").symlink_to("a.gguf")
-    with pytest.raises(WeightsError, match="in a circle"):
-        read_gguf(tmp_path / "a.gguf")
-    with pytest.raises(WeightsError, match="no such file"):
-        read_gguf(tmp_path / "absent.gguf")
-
-
-def test_every_value_type_of_the_format_is_known() -> None:
-    known = set(gguf_values.SCALARS) | {gguf_values.STRING, gguf_values.ARRAY}
-    assert known == {kind.value for kind in GGUFValueType}
 
 
 @pytest.mark.skipif(not REAL_VOCABULARY.exists(), reason=f"needs {REAL_VOCABULARY}")

@@ -81,7 +81,7 @@ def _describe(entry: Entry, offset: int) -> bytes:
 
 def _code(values: Sequence[int], preferred: str) -> str:
     """The narrowest of the preferred and the other integer codes that holds all values."""
-    for code in (preferred, "i", "q", "Q"):
+    for code in (preferred, "i", "Q", "q"):
         bits = 8 * struct.calcsize("<" + code)
         low, high = (0, 2**bits) if code.isupper() else (-(2 ** (bits - 1)), 2 ** (bits - 1))
         if all(low <= value < high for value in values):

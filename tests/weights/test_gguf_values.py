@@ -1,0 +1,47 @@
+"""The values of a GGUF's metadata: what stays in the file, what is decoded when."""
+
+import struct
+from pathlib import Path
+
+import pytest
+from gguf import GGUFValueType
+
+from gemstead.errors import WeightsError
+from gemstead.weights import gguf_values
+from gemstead.weights.gguf import read_gguf
+from support.weight_files import array, container, key, text
+
+
+def test_a_string_array_that_is_not_utf8_is_refused_when_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(container(keys=(key("a", 9, array(8, 2, text("x") + text(b"\xff"))),)))
+    file = read_gguf(path)
+    with pytest.raises(WeightsError, match="string 1 of an array is not UTF-8"):
+        file.metadata["a"].tolist()
+    file.close()
+
+
+def test_long_arrays_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_values, "_EAGER_VALUES", 5)
+    path = tmp_path / "m.gguf"
+    numbers = struct.pack("<4i", 1, -2, 3, 4)
+    path.write_bytes(container(keys=(key("a", 9, array(5, 4, numbers)), key("b", 9, array(5, 4, numbers)))))
+    file = read_gguf(path)
+    assert file.metadata["a"] == [1, -2, 3, 4]
+    assert len(file.metadata["b"]) == 4
+    assert file.metadata["b"].tolist() == [1, -2, 3, 4]
+    file.close()
+
+
+def test_every_value_type_of_the_format_is_known() -> None:
+    known = set(gguf_values.SCALARS) | {gguf_values.STRING, gguf_values.ARRAY}
+    assert known == {kind.value for kind in GGUFValueType}
+
+
+def test_a_single_reads_as_the_decimal_it_stands_for(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    raw = [struct.pack("<f", value) for value in (1e-6, 0.1, 16777216.0, float("inf"))]
+    path.write_bytes(container(keys=tuple(key(f"k{i}", 6, x) for i, x in enumerate(raw))))
+    file = read_gguf(path)
+    assert list(file.metadata.values()) == [1e-6, 0.1, 16777216.0, float("inf")]
+    file.close()
