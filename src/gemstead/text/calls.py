@@ -33,6 +33,8 @@ _NEXT_KEY = re.compile(
     rf"\s*(?:{QUOTE_MARK}[^{QUOTE_MARK}]*{QUOTE_MARK}|\"[^\"{QUOTE_MARK}]*\"|'[^'{QUOTE_MARK}]*'|[A-Za-z_][\w.$-]*)\s*[:=]"
 )
 _ENDS_STRING = rf"(?=\s*(?:[,}}\]):={QUOTE_MARK}]|$))"
+_OPENING = {"}": "{", "]": "[", ")": "("}
+_STOPS = re.compile(rf"[,{{}}\[\](){QUOTE_MARK}]")
 _JSON = json.JSONDecoder(strict=False)
 _SURROGATE = re.compile("[\ud800-\udfff]")  # as an escape can make one; no later stage could encode it
 _CLOSING = {'"': re.compile('"' + _ENDS_STRING), "'": re.compile("'" + _ENDS_STRING)}
@@ -278,21 +280,24 @@ class _Reader:
         return text.strip(" \t")  # newlines before the text, or around several lines, are part of it
 
     def _end_of_bare(self) -> tuple[int, bool]:
-        """Where undelimited text stops, and whether a delimiter token is what stops it."""
-        closing = self._open[-1]
-        opening = {"}": "{", "]": "[", ")": "("}[closing]
-        depth = 0
-        for match in re.compile(rf"[,{re.escape(opening + closing)}{QUOTE_MARK}]").finditer(
-            self.text, self.at
-        ):
+        """Where undelimited text stops, and whether a delimiter token is what stops it.
+
+        A bracket that the text itself opened belongs to the text; any other that closes an open
+        array or object stops it, though it be the wrong one.
+        """
+        inside = {_OPENING[closing]: 0 for closing in self._open}
+        for match in _STOPS.finditer(self.text, self.at):
             character, at = match[0], match.start()
             if character == QUOTE_MARK:
                 return at, True
-            if character == opening:
-                depth += 1
-            elif character == closing and depth:
-                depth -= 1
-            elif character == closing or (not depth and (closing == "]" or self._comma_separates(at))):
+            if character == ",":
+                if not any(inside.values()) and (self._open[-1] == "]" or self._comma_separates(at)):
+                    return at, False
+            elif character in inside:
+                inside[character] += 1
+            elif inside.get(_OPENING.get(character, ""), 0):
+                inside[_OPENING[character]] -= 1
+            elif character in self._open:
                 return at, False
         return len(self.text), False
 

@@ -159,11 +159,11 @@ class Parser:
             return
         for name in _TEXT_LABELS:
             if label.startswith(name):
-                self._note(f"channel {name.strip()!r} taken for the answer", label)
+                self._note(f"channel {name.strip()!r} taken for the answer", name)
                 self._state, self._held = "text", None
                 self._text(label[len(name) :])
                 return
-        self._note("a channel without the label 'thought' taken for a thought", label)
+        self._note("a channel without the label 'thought' taken for a thought")
         self._emit_thought(raw)
 
     def _end_label(self, *, closed: bool) -> None:
@@ -174,7 +174,7 @@ class Parser:
         if not closed and any(name.startswith(label.lstrip()) for name in (_LABEL, *_TEXT_LABELS)):
             self._note("the output ends inside a channel's label", label)
             return
-        self._note("a channel without the label 'thought' taken for a thought", label)
+        self._note("a channel without the label 'thought' taken for a thought")
         self._emit_thought(label)
 
     # --- control tokens, by state ---

@@ -41,7 +41,7 @@ class Tokenizer:
         self._pieces = list(pieces)
         self._types = bytes(types)
         self._special_ids = {
-            p: i for i, (p, t) in enumerate(zip(pieces, types, strict=True)) if t in SPECIAL_TYPES
+            p: i for i, (p, t) in enumerate(zip(pieces, types, strict=True)) if p and t in SPECIAL_TYPES
         }
         self._bpe_ids = {
             p: i for i, (p, t) in enumerate(zip(pieces, types, strict=True)) if p and t not in SPECIAL_TYPES
@@ -68,19 +68,20 @@ class Tokenizer:
         """
         _check_sizes(len(tokens), len(merges))
         faults: list[str] = []
-        pieces = [_as_text(i, token, faults) for i, token in enumerate(tokens)]
+        pieces = [
+            token if type(token) is str and len(token) <= MAX_PIECE_CHARS else _as_text(i, token, faults)
+            for i, token in enumerate(tokens)
+        ]
         pairs = _as_pairs(merges, faults)
         if faults:
             raise _config_error(faults)
         kinds = [int(t) for t in types]
-        if len(kinds) == len(
-            pieces
-        ):  # GGUF marks some of Gemma's control tokens as plain text or user-defined
-            known = set(CONTROL_TEXTS.values())
-            kinds = [
-                CONTROL if p in known and t in (NORMAL, UNUSED) else t
-                for p, t in zip(pieces, kinds, strict=True)
-            ]
+        known = set(CONTROL_TEXTS.values())  # GGUF files mark some of them as plain or user-defined
+        marked_plain = [
+            i for i, p in enumerate(pieces[: len(kinds)]) if p in known and kinds[i] in (NORMAL, UNUSED)
+        ]
+        for i in marked_plain:
+            kinds[i] = CONTROL
         return cls(pieces, kinds, pairs)
 
     @classmethod
@@ -206,9 +207,8 @@ def _as_text(index: int, token: str | bytes, faults: list[str]) -> str:
 
 def _as_pairs(merges: Sequence[object], faults: list[str]) -> list[tuple[str, str]]:
     pairs = [tuple(m.split(" ")) if type(m) is str else _as_tuple(m) for m in merges]
-    for i, pair in enumerate(pairs):
-        if len(pair) != 2:
-            faults.append(f"merge {i} is not two pieces with a space between: {merges[i]!r:.60}")
+    wrong = [i for i, pair in enumerate(pairs) if len(pair) != 2]
+    faults += [f"merge {i} is not two pieces with a space between: {merges[i]!r:.60}" for i in wrong]
     return pairs  # type: ignore[return-value]  # lengths are checked above; the caller raises on faults
 
 
@@ -227,12 +227,12 @@ def _check(pieces: Sequence[str], types: Sequence[int], merges: Sequence[tuple[s
         return faults
     faults += _duplicates(pieces)
     bytes_seen = set()
-    for i, (piece, kind) in enumerate(zip(pieces, types, strict=True)):
-        match = _BYTE_PIECE.fullmatch(piece) if kind == BYTE else None
+    for i in (i for i, kind in enumerate(types) if kind == BYTE):
+        match = _BYTE_PIECE.fullmatch(pieces[i])
         if match:
             bytes_seen.add(int(match[1], 16))
-        elif kind == BYTE:
-            faults.append(f"byte token {i} is spelled {piece!r}; expected <0x00> to <0xFF>")
+        else:
+            faults.append(f"byte token {i} is spelled {pieces[i]!r}; expected <0x00> to <0xFF>")
     missing = [b for b in range(256) if b not in bytes_seen]
     if missing:
         faults.append(
@@ -242,11 +242,15 @@ def _check(pieces: Sequence[str], types: Sequence[int], merges: Sequence[tuple[s
     normal = {p for p, t in zip(pieces, types, strict=True) if p and t in (NORMAL, UNUSED)}
     if SPACE not in normal:
         faults.append("no piece '▁' for the space")
-    for i, (left, right) in enumerate(merges):
-        if not (left + right in normal and left in normal and right in normal):
-            faults.append(
-                f"merge {i} ({left!r:.40} + {right!r:.40}) joins or yields a piece that is not a normal token"
-            )
+    # half a million merges: the common case must be a comprehension
+    wrong = [
+        i for i, (a, b) in enumerate(merges) if a + b not in normal or a not in normal or b not in normal
+    ]
+    for i in wrong:
+        left, right = merges[i]
+        faults.append(
+            f"merge {i} ({left!r:.40} + {right!r:.40}) joins or yields a piece that is not a normal token"
+        )
     return faults
 
 
