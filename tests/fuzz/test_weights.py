@@ -45,11 +45,6 @@ JSON_FILES = (
     "generation_config.json",
     "tokenizer_config.json",
 )
-    "config.json",
-    "model.safetensors.index.json",
-    "generation_config.json",
-    "tokenizer_config.json",
-)
 ROUNDS = 25
 CASES = 12  # mutations per round
 
