@@ -278,11 +278,12 @@ def _turned_pairs(fields: Fields, head_dim: int, rope_freqs: Sequence[float] | N
         return rope_pairs(head_dim, _DEFAULT_FRACTION), 1.0
     divisors = [float(value) for value in rope_freqs]
     pairs = sum(divisor < _UNTURNED for divisor in divisors)
-    turned = set(divisors[:pairs])
-    if len(divisors) != head_dim // 2 or len(turned) > 1 or any(not value > 0 for value in turned):
+    turned, still = set(divisors[:pairs]), divisors[pairs:]
+    sound = len(turned) <= 1 and all(x > 0 for x in turned) and all(x >= _UNTURNED for x in still)
+    if not sound or len(divisors) != head_dim // 2:
         fields.problems.add(
-            f"rope_freqs.weight holds {len(divisors)} values with {len(turned)} different leading divisors; "
-            f"it must hold {head_dim // 2} (half of head_dim): one divisor repeated, then 1e30"
+            f"rope_freqs.weight is {shown(divisors)} ({len(divisors)} values); it must be {head_dim // 2} "
+            "(half of head_dim): one divisor repeated, then 1e30"
         )
         return 0, 1.0
     return pairs, turned.pop() if turned else 1.0

@@ -36,7 +36,7 @@ PASSED_OVER = _words(
     "problem_type return_dict transformers_version use_cache attn_implementation _attn_implementation "
     "_attn_implementation_autoset _experts_implementation cache_implementation add_cross_attention "
     "cross_attention_hidden_size decoder_start_token_id finetuning_task prefix sep_token_id "
-    "task_specific_params tokenizer_class torchscript tie_encoder_decoder pruned_heads use_bfloat16 "
+    "task_specific_params tokenizer_class torchscript tie_encoder_decoder use_bfloat16 "
     "unsloth_fixed unsloth_version"
 )
 _NO_BIAS = (False, "no linear layer of Gemma 4 has a bias")
@@ -51,6 +51,7 @@ FIXED: Mapping[str, tuple[Any, str]] = {
     "query_pre_attn_scalar": (1, "queries are normalised, so scores are not scaled"),
     "attn_logit_softcapping": (None, "attention scores of Gemma 4 are not capped"),
     "tie_word_embeddings": (True, "the head of Gemma 4 is its embedding"),
+    "pruned_heads": ({}, "heads are all there or it is another model"),
     "rope_scaling": (None, "Gemma 4 states its RoPE in rope_parameters"),
     "quantization_config": _QUANTISED,
     "quantization": _QUANTISED,
