@@ -23,8 +23,8 @@ TURN = [
 
 def test_text_before_a_call_is_shown_but_is_not_the_answer(capsys):
     answer = Viewer(Screen()).play(TURN)
-    assert (answer.text, answer.reasoning, answer.calls) == ("It is 42.", "count", [CALL])
-    assert capsys.readouterr().out == "Let me see.It is 42.\n"
+    assert (answer.text, answer.reasoning, answer.calls) == ("It is 42.", "count\n", [CALL])
+    assert capsys.readouterr().out == "Let me see.\nIt is 42.\n"
 
 
 def test_silence(capsys):

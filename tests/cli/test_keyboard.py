@@ -103,7 +103,7 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
         )
         os.close(other)
-        self.seen = ""
+        self.seen = self.before = ""
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
@@ -119,7 +119,7 @@ class Terminal:
                 if "\x1b[6n" in self.seen:  # prompt_toolkit asks where the cursor is
                     os.write(self.fd, b"\x1b[1;1R")
                 self.seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
-        self.seen = self.seen.partition(text)[2]
+        self.before, _, self.seen = self.seen.partition(text)
 
     def close(self) -> int:
         try:
@@ -138,8 +138,10 @@ def test_a_chat_on_a_terminal():
 
     terminal.type("slow\r")
     terminal.wait_for("3 4 ")
+    terminal.type("typed ahead")  # is not shown in the answer
     terminal.type("\x03")  # Ctrl-C stops the answer
     terminal.wait_for("stopped")
+    assert "typed" not in terminal.before
     terminal.wait_for(">>>")
 
     terminal.type("half a line\x03")  # and drops a line that is being typed

@@ -60,7 +60,7 @@ def test_wrong_usage_is_one_line_and_a_hint(gem, fake, args, said):
     error, hint = ran.err.splitlines()[0], ran.err.splitlines()[-1]
     assert error.startswith("error: ")
     assert said in error
-    assert hint.startswith("hint: gemstead")
+    assert hint.startswith("hint: see gemstead")
     assert "Traceback" not in ran.err
 
 

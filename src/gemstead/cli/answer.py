@@ -52,7 +52,7 @@ class Answer:
         return {
             "model": model,
             "text": self.text,
-            "reasoning": self.reasoning or None,
+            "reasoning": self.reasoning.strip() or None,
             "tool_calls": [call_json(call, results.get(id(call))) for call in self.calls],
             "finish_reason": done.reason if done else None,
             "cause": done.cause if done else None,
@@ -107,6 +107,7 @@ class Viewer:
         elif isinstance(event, ToolResult):
             answer.results.append(event)
             answer.text = ""  # what came before a call is not the answer
+            answer.reasoning += "\n" if answer.reasoning and not answer.reasoning.endswith("\n") else ""
         elif isinstance(event, ParseNote):
             answer.notes.append(event.message)
         else:
@@ -119,6 +120,8 @@ class Viewer:
         self._end_thought()
         if isinstance(event, TextDelta):
             self.screen.text(event.text)
+        elif isinstance(event, ToolCallEvent):
+            self.screen.end_text()
         elif isinstance(event, ToolResult):
             self.screen.status(describe(event))
             self._wait("reading the result")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import termios
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
@@ -67,7 +68,8 @@ class Stop:
 def ctrl_c_stops() -> Iterator[Stop]:
     """Within the block the first Ctrl-C sets the Stop; a second one raises KeyboardInterrupt.
 
-    The answer is then left between two tokens, never in the middle of a computation.
+    The answer is then left between two tokens, never in the middle of a computation. Keys pressed
+    meanwhile are not shown; they are there when the next line is read.
     """
     stop = Stop()
 
@@ -78,6 +80,24 @@ def ctrl_c_stops() -> Iterator[Stop]:
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
-        yield stop
+        with _keys_unseen():
+            yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _keys_unseen() -> Iterator[None]:
+    """Switch the terminal's echo off, so that typing ahead does not land in the answer."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    quiet = termios.tcgetattr(terminal)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
