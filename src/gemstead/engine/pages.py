@@ -45,37 +45,39 @@ class PageBudget:
 def page_counts(
     pools: Listing[PoolSpec], bytes_per_token: Listing[int], budget: PageBudget
 ) -> tuple[int, ...]:
-    """Pages per pool under the ceiling: first one sequence as long as possible, then more of them.
+    """Pages per pool under the ceiling: one sequence as long as possible first, then more of them.
 
-    A pool with a window needs few pages however long the text is, so the longest context is served
-    before the second sequence. ConfigError when not even one page of each pool fits.
+    A pool with a window needs few pages however long the text is: as many sequences as a quarter of
+    the memory allows get theirs, at least one; the rest once a whole context fits. ConfigError when
+    not even one page of each pool fits.
     """
     page_bytes = [cost * budget.page_tokens for cost in bytes_per_token]
+    windows = [None if p.window is None else window_blocks(p.window, budget) for p in pools]
     context_blocks = blocks_of(budget.context_tokens, budget.page_tokens)
 
-    def need(blocks: int, sequences: int) -> list[int]:
-        return [
-            blocks if pool.window is None else min(blocks, sequences * window_blocks(pool.window, budget))
-            for pool in pools
-        ]
+    def cost(counts: Listing[int]) -> int:
+        return sum(count * size for count, size in zip(counts, page_bytes, strict=True))
 
-    def longest(memory: int, sequences: int) -> int:
-        low, high = 0, context_blocks * sequences
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = sum(map(int.__mul__, need(middle, sequences), page_bytes)) <= memory
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return low
+    together = budget.memory_bytes // 4 // max(1, cost([w or 0 for w in windows]))
+    together = max(1, min(together, budget.max_sequences))
 
-    first = need(longest(budget.memory_bytes, 1), 1)
-    if 0 in first:
+    def counts_for(blocks: int) -> tuple[int, ...]:
+        beyond = max(0, blocks - context_blocks)
+        return tuple(
+            blocks if w is None else min(blocks, together * w + beyond, budget.max_sequences * w)
+            for w in windows
+        )
+
+    low, high = 0, context_blocks * budget.max_sequences
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cost(counts_for(middle)) <= budget.memory_bytes else (low, middle - 1)
+    if low == 0:
         raise ConfigError(
             f"memory of {budget.memory_bytes:,} bytes for K/V holds no page: one page of "
             f"{budget.page_tokens} tokens in every pool takes {sum(page_bytes):,} bytes; give more memory"
         )
-    rest = budget.memory_bytes - sum(map(int.__mul__, first, page_bytes))
-    more = need(longest(rest, budget.max_sequences - 1), budget.max_sequences - 1)
-    return tuple(a + b for a, b in zip(first, more, strict=True))
+    return counts_for(low)
 
 
 def window_blocks(window: int, budget: PageBudget) -> int:

@@ -104,7 +104,6 @@ class Scheduler:
         self.live.remove(sequence)
         self._pages.release(sequence.table)
         sequence.n_cached = 0
-        sequence.hidden = None
         if sequence.scores is not None:
             sequence.scores.clear()
         self.waiting.appendleft(sequence)

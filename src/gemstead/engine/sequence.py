@@ -33,7 +33,7 @@ def check_ids(token_ids: Listing[int], vocab_size: int) -> list[int]:
     if values.ndim != 1 or values.size == 0:
         raise InputError(f"token ids have shape {values.shape}; {wanted}, at least one")
     if values.dtype.kind not in "iu":
-        bad = next((t for t in values.tolist() if type(t) is not int), values.dtype)
+        bad = next((t for t in token_ids if not isinstance(t, (int, np.integer)) or t is True), values.dtype)
         raise InputError(f"token ids hold {bad!r}, which is not a whole number; {wanted}")
     wrong = np.flatnonzero((values < 0) | (values >= vocab_size))
     if wrong.size:
