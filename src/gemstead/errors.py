@@ -36,5 +36,5 @@ class BackendError(GemsteadError):
     """A backend is not available or failed while computing."""
 
 
-class RequestCancelled(GemsteadError):
+class RequestCancelled(GemsteadError):  # noqa: N818  not an error
     """The caller stopped this request; no event follows."""

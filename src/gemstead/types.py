@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from gemstead.errors import InputError
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
