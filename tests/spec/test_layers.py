@@ -55,13 +55,13 @@ def test_drafter_fits_its_own_target_only():
     assert drafter_mismatches(VARIANTS["31b"], DRAFTERS["31b"]) == []
     found = drafter_mismatches(VARIANTS["12b"], DRAFTERS["31b"])
     assert len(found) == 3
-    assert "hidden_size 5376, the target has 3840" in found[0]
-    assert "16 KV heads of 256" in found[1]
-    assert "4 KV heads of 512" in found[2]
+    assert found[0] == "it reads hidden states of 5376, not 3840"
+    assert found[1] == "its sliding layers read 16 KV heads of 256, the target keeps 8 of 256"
+    assert found[2] == "its full layers read 4 KV heads of 512, the target keeps 1 of 512"
 
 
 def test_drafter_of_a_target_without_its_kind_of_layers():
     target = VARIANTS["tiny-12b"]
     full_only = build_layers(Stack(["full"], KINDS, [10]))
     found = drafter_mismatches(replace(target, layers=full_only), DRAFTERS["tiny-12b"])
-    assert found == ["the drafter reads sliding layers, the target has none"]
+    assert found == ["it reads sliding layers, which the target has not"]

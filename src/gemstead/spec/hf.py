@@ -317,7 +317,7 @@ def _moe(text: Fields) -> MoeSpec | None:
     if not text.flag("enable_moe_block", False):
         return None
     spellings = [key for key in ("moe_intermediate_size", "expert_intermediate_size") if text.has(key)]
-    if len({text.values[key] for key in spellings}) > 1:
+    if any(text.values[key] != text.values[spellings[0]] for key in spellings):
         seen = " and ".join(f"{key} {shown(text.values[key])}" for key in spellings)
         text.problems.add(f"{seen} name the same width; they must agree")
     return MoeSpec(

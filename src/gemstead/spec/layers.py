@@ -119,21 +119,20 @@ def _centroid_problems(spec: DrafterSpec) -> Iterator[str]:
 
 
 def drafter_mismatches(target: ModelSpec, drafter: DrafterSpec) -> list[str]:
-    """Why `drafter` cannot draft for `target`; empty when it can."""
+    """Why `drafter` cannot draft for `target`, in words about "it"; empty when it can."""
     found: dict[str, None] = {}
-    for what in ("vocab_size", "hidden_size"):
-        wanted = getattr(target, what)
-        has = drafter.backbone_hidden_size if what == "hidden_size" else drafter.vocab_size
-        if has != wanted:
-            found[f"the drafter is made for a target of {what} {has}, the target has {wanted}"] = None
+    if drafter.backbone_hidden_size != target.hidden_size:
+        found[f"it reads hidden states of {drafter.backbone_hidden_size}, not {target.hidden_size}"] = None
+    if drafter.vocab_size != target.vocab_size:
+        found[f"it has {drafter.vocab_size} tokens, not {target.vocab_size}"] = None
     owners = {layer.attention.kind: layer.attention for layer in target.layers if layer.owns_kv}
     for layer in drafter.layers:
-        mine, theirs = layer.attention, owners.get(layer.attention.kind)
-        if theirs is None:
-            found[f"the drafter reads {mine.kind} layers, the target has none"] = None
-        elif (mine.num_kv_heads, mine.head_dim) != (theirs.num_kv_heads, theirs.head_dim):
+        a, b = layer.attention, owners.get(layer.attention.kind)
+        if b is None:
+            found[f"it reads {a.kind} layers, which the target has not"] = None
+        elif (a.num_kv_heads, a.head_dim) != (b.num_kv_heads, b.head_dim):
             found[
-                f"{mine.kind} layers: the drafter reads {mine.num_kv_heads} KV heads of {mine.head_dim} "
-                f"values, the target has {theirs.num_kv_heads} of {theirs.head_dim}"
+                f"its {a.kind} layers read {a.num_kv_heads} KV heads of {a.head_dim}, "
+                f"the target keeps {b.num_kv_heads} of {b.head_dim}"
             ] = None
     return list(found)

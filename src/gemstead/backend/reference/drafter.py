@@ -17,28 +17,13 @@ from gemstead.backend.reference.norms import rms_norm, softcap
 from gemstead.backend.reference.rope import rotation
 from gemstead.backend.reference.weights import Weights, times_rows
 from gemstead.errors import BackendError
+from gemstead.spec.layers import drafter_mismatches
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 
 
 def check_pair(target: ModelSpec, drafter: DrafterSpec) -> None:
     """BackendError, listing every reason, when the drafter cannot read this target."""
-    faults = []
-    if drafter.backbone_hidden_size != target.hidden_size:
-        faults.append(f"it reads hidden states of {drafter.backbone_hidden_size}, not {target.hidden_size}")
-    if drafter.vocab_size != target.vocab_size:
-        faults.append(f"it has {drafter.vocab_size} tokens, not {target.vocab_size}")
-    kinds = {layer.attention.kind for layer in target.layers if layer.owns_kv}
-    for layer in drafter.layers:
-        a = layer.attention
-        if a.kind not in kinds:
-            faults.append(f"its layer {layer.index} reads {a.kind} attention, which the target has not")
-            continue
-        b = target.layers[target.last_kv_layer_of(a.kind)].attention
-        if (a.num_kv_heads, a.head_dim) != (b.num_kv_heads, b.head_dim):
-            faults.append(
-                f"its layer {layer.index} reads {a.num_kv_heads} KV heads of {a.head_dim}, "
-                f"the target keeps {b.num_kv_heads} of {b.head_dim}"
-            )
+    faults = drafter_mismatches(target, drafter)
     if faults:
         raise BackendError(
             f"{drafter.name} cannot draft for {target.name}: {'; '.join(faults)}. "
