@@ -147,6 +147,12 @@ def test_a_bug_ends_the_chat_with_one_line(gem, fake):
     assert "a bug in gemstead: ValueError: inner" in ran.err
 
 
+def test_ctrl_c_ends_a_chat_from_a_pipe(gem, fake, script):
+    fake([TextDelta("ha"), KeyboardInterrupt()], script.says("not reached"))
+    ran = gem("chat", stdin="one\ntwo\n")
+    assert (ran.code, ran.out) == (130, "ha\n")
+
+
 def test_a_prompt_is_wrong_usage(gem, fake):
     fake()
     ran = gem("chat", "pebble", "hello")

@@ -15,7 +15,7 @@ import click
 from gemstead.agent.loop import run_turns
 from gemstead.cli.answer import Answer, Viewer, speed
 from gemstead.cli.conversation import SETTINGS, Conversation
-from gemstead.cli.keyboard import ctrl_c_stops, line_reader, read_message
+from gemstead.cli.keyboard import ctrl_c_stops, is_person, line_reader, read_message
 from gemstead.cli.names import Target, split_words
 from gemstead.cli.options import Options, absolute, check_text, model_options
 from gemstead.cli.screen import Screen, complain
@@ -94,6 +94,8 @@ class Chat:
                 self.screen.say("" if self.screen.shows_text else None)
                 return
             except KeyboardInterrupt:
+                if not is_person():
+                    raise
                 self.screen.end_text()
                 self.screen.status("Ctrl-D or /bye leaves")
             except (GemsteadError, OSError) as error:
@@ -145,6 +147,8 @@ class Chat:
             raise answer.end.error
         if answer.end is None:
             self.screen.status("stopped")
+            if not is_person():
+                raise KeyboardInterrupt
             if not answer.text:
                 return
             messages.append(Message.assistant(answer.text))

@@ -33,7 +33,15 @@ def line_reader(words: Sequence[str]) -> ReadLine:
     return session.prompt
 
 
-def _read_plain(_: str) -> str:
+def is_person() -> bool:
+    """Whether somebody sits at the keyboard; from a pipe Ctrl-C ends the chat instead of an answer."""
+    return sys.stdin.isatty()
+
+
+def _read_plain(prompt: str) -> str:
+    if is_person():  # typing, while the output goes elsewhere
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
     line = sys.stdin.readline()
     if not line:
         raise EOFError
