@@ -52,7 +52,8 @@ class Weights:
 
     def rows(self, name: str, index_T: Ints) -> Floats:
         """Rows of a table (the embeddings), [T, width]; a big table is read from the map only here."""
-        return self._whole(name)[index_T] if self.resident else self._tensors[name].rows(index_T)
+        rows: Floats = self._whole(name)[index_T] if self.resident else self._tensors[name].rows(index_T)
+        return rows
 
     def linear(self, name: str, x_TI: Floats, start: int = 0, stop: int | None = None) -> Floats:
         """x Wᵀ for rows start..stop of the matrix: [T, I] -> [T, stop - start]."""

@@ -1,0 +1,39 @@
+"""Opening a backend by name."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tests.support.memory_store import MemoryStore
+
+from gemstead.backend import TABLE, open_backend
+from gemstead.errors import BackendError, ConfigError
+from gemstead.spec.variants import VARIANTS
+
+
+@pytest.fixture
+def store():
+    return MemoryStore(VARIANTS["tiny-12b"])
+
+
+@pytest.mark.parametrize("name", ["auto", "reference"])
+def test_by_name(name, store):
+    assert open_backend(name, store, threads=1).capabilities().name == "reference"
+
+
+def test_an_unknown_name_lists_the_known_ones(store):
+    with pytest.raises(ConfigError) as error:
+        open_backend("cuda", store)
+    assert all(name in str(error.value) for name in TABLE)
+
+
+def test_no_thread_is_too_few(store):
+    with pytest.raises(ConfigError, match="threads=0"):
+        open_backend("reference", store, threads=0)
+
+
+def test_torch_missing_says_what_to_install(store, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gemstead.backend.torch", None)
+    with pytest.raises(BackendError, match=r"pip install 'gemstead\[torch\]'"):
+        open_backend("torch", store)
