@@ -7,20 +7,26 @@ at the rest; time and memory of every case are bounded.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import shutil
 import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gemstead.errors import WeightsError
+from gemstead.spec.describe import metadata_of
 from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.weights.gguf_write import write_gguf
+from gemstead.weights.model_file import vocabulary_metadata
 from gemstead.weights.store import open_store
-from support.weight_files import save_folder, save_gguf, split_folder
+from gemstead.weights.writing import Entry
+from support.weight_files import numbered_vocabulary, save_folder, save_gguf, split_folder
 
 EXTREME = [0, 1, 2, 31, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 # What a JSON header's numbers and strings are replaced with.
@@ -209,6 +215,56 @@ def test_mutated_json_beside_safetensors(tmp_path: Path, seed: int) -> None:
         assert_answered(folder)
         path.write_bytes(good)
     assert assert_answered(folder)
+
+
+WRONG_VALUES: tuple[Any, ...] = (
+    "text",
+    "",
+    True,
+    0,
+    -1,
+    2**63 - 1,
+    2**64 - 1,
+    0.5,
+    math.nan,
+    math.inf,
+    [],
+    [True],
+    [-1, 2**40],
+    [0.5, math.nan],
+    ["a", "b"],
+    [1] * 70_000,
+    [2] * 300_000,
+)
+
+
+@pytest.mark.parametrize("spec", [VARIANTS["tiny-26b"], DRAFTERS["tiny-e2b"]], ids=lambda spec: spec.name)
+def test_every_gguf_key_with_wrong_values(tmp_path: Path, spec) -> None:
+    path = tmp_path / "m.gguf"
+    save_gguf(path, spec, "q4_0")
+    with open_store(path) as store:
+        entries = [
+            Entry(t.name, t.shape, t.format, lambda t=t: [t.raw()]) for t in store.source.tensors.values()
+        ]
+        keys = vocabulary_metadata(numbered_vocabulary(spec.vocab_size), spec.vocab_size) | metadata_of(spec)
+        others = ("general.name", "tokenizer.chat_template", "split.count", "split.no")
+        for index, key in enumerate((*keys, *others)):
+            for value in WRONG_VALUES[index % 4 :: 4]:
+                write_gguf(tmp_path / "wrong.gguf", {**keys, key: value}, entries)
+                assert_answered(tmp_path / "wrong.gguf")
+
+
+@pytest.mark.parametrize("spec", [VARIANTS["tiny-26b"], DRAFTERS["tiny-e2b"]], ids=lambda spec: spec.name)
+def test_every_config_field_with_wrong_values(tmp_path: Path, spec) -> None:
+    folder = tmp_path / "m"
+    save_folder(folder, spec, "bf16")
+    config = json.loads((folder / "config.json").read_text())
+    moe = {"expert_intermediate_size": config.get("moe_intermediate_size")}
+    values = (*WRONG_VALUES[:-2], {}, {"a": []}, [[1]], None, [1] * 5000)
+    for index, key in enumerate((*config, *moe, "quantization_config")):
+        for value in values[index % 3 :: 3]:
+            (folder / "config.json").write_text(json.dumps(config | moe | {key: value}))
+            assert_answered(folder)
 
 
 def test_every_truncation_of_a_gguf_head(tmp_path: Path) -> None:

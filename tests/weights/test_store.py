@@ -207,6 +207,10 @@ def config_with(folder: Path, **changes: object) -> None:
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantized by 'bitsandbytes'"),
         ({"hidden_size": 66}, "shape"),
         ({"surprise": 1}, "surprise"),
+        (
+            {"enable_moe_block": True, "expert_intermediate_size": [], "moe_intermediate_size": 3},
+            "same width",
+        ),
     ],
 )
 def test_configs_of_other_models(tmp_path: Path, changes: dict[str, object], says: str) -> None:
@@ -246,8 +250,8 @@ def test_generation_config_counts(tmp_path: Path) -> None:
     [
         ({"general.architecture": "clip"}, "image and sound side"),
         ({"general.architecture": "gemma3"}, "'gemma3'; gemstead runs Gemma 4 only"),
-        ({"general.architecture": 4}, "'4'"),
-        ({}, "'None'"),
+        ({"general.architecture": 4}, "architecture 4;"),
+        ({}, "architecture None;"),
         ({"general.architecture": "gemma4", "general.type": "adapter"}, "LoRA adapter"),
         ({"general.architecture": "gemma4"}, "only a vocabulary"),
     ],

@@ -16,7 +16,14 @@ from typing import Any
 from gemstead.errors import WeightsError
 from gemstead.weights.formats import BY_GGML_TYPE, UNREAD_GGML_TYPES, Format
 from gemstead.weights.gguf_values import Cursor
-from gemstead.weights.mapped import MappedFile, StoredTensor, check_overlaps, kind_by_first_bytes, listed
+from gemstead.weights.mapped import (
+    MappedFile,
+    StoredTensor,
+    brief,
+    check_overlaps,
+    kind_by_first_bytes,
+    listed,
+)
 
 # Far above any real file (a Gemma 4 has < 1,000 tensors), so that a hostile count costs nothing.
 MAX_TENSORS = 100_000
@@ -91,11 +98,11 @@ def _check_part(metadata: Mapping[str, Any], path: Path, index: int, count: int)
             f"{path} is a part of a model split in {seen_count}, but its name does not say so; "
             f"name the parts NAME-00001-of-{int(seen_count):05d}.gguf and so on"
             if isinstance(seen_count, int)
-            else f"{path} is damaged: split.count = {seen_count!r} is no number"
+            else f"{path} is damaged: split.count = {brief(seen_count)} is no number"
         )
     raise WeightsError(
         f"{path} should be part {index + 1} of {count} by its name, but says inside: "
-        f"split.no = {seen_index!r}, split.count = {seen_count!r}"
+        f"split.no = {brief(seen_index)}, split.count = {brief(seen_count)}"
     )
 
 
@@ -111,7 +118,9 @@ def _merge(parts: list[tuple[MappedFile, dict[str, Any], list[StoredTensor]]]) -
             merged[tensor.name] = tensor
     expected = parts[0][1].get("split.tensors.count", len(merged))
     if len(parts) > 1 and expected != len(merged):
-        raise WeightsError(f"{parts[0][0].path} announces {expected!r} tensors; its parts hold {len(merged)}")
+        raise WeightsError(
+            f"{parts[0][0].path} announces {brief(expected)} tensors; its parts hold {len(merged)}"
+        )
     return merged
 
 
@@ -128,7 +137,7 @@ def _read_part(file: MappedFile) -> tuple[dict[str, Any], list[StoredTensor]]:
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise cursor.fail(
-            f"general.alignment = {alignment!r}; powers of two up to {MAX_ALIGNMENT} are allowed"
+            f"general.alignment = {brief(alignment)}; powers of two up to {MAX_ALIGNMENT} are allowed"
         )
     return metadata, _read_tensors(cursor, tensor_count, alignment)
 

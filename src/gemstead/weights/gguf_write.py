@@ -14,6 +14,7 @@ from typing import Any
 
 from gemstead.errors import WeightsError
 from gemstead.weights.gguf_values import ARRAY, BOOL, SCALARS, STRING
+from gemstead.weights.mapped import brief
 from gemstead.weights.writing import Entry, whole_file
 
 ALIGNMENT = 32
@@ -110,7 +111,7 @@ def _number(key: str, value: Any) -> tuple[str, int | float]:
         return _code([value], "I"), value
     if isinstance(value, float):
         return "f", value
-    raise WeightsError(f"cannot write {key} = {str(value)[:80]!r} of type {type(value).__name__} to GGUF")
+    raise WeightsError(f"cannot write {key} = {brief(value)} of type {type(value).__name__} to GGUF")
 
 
 def _array(key: str, values: Sequence[Any]) -> bytes:

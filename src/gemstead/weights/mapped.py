@@ -65,6 +65,12 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
+def brief(value: object) -> str:
+    """A value from a file as an error message shows it: never long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def plain_os_error(error: OSError) -> str:
     """An operating system's refusal as a few plain words."""
     if error.errno == errno.ELOOP:

@@ -26,6 +26,7 @@ from gemstead.weights.bind import bind, in_gguf, in_safetensors
 from gemstead.weights.gguf import GgufFile, read_gguf
 from gemstead.weights.jsonfile import read_object
 from gemstead.weights.locate import Located, locate
+from gemstead.weights.mapped import brief
 from gemstead.weights.safetensors import SafetensorsFile, read_safetensors, read_sharded
 from gemstead.weights.tensor import Tensor
 from gemstead.weights.vocabulary import Vocabulary, vocabulary_of
@@ -127,7 +128,7 @@ def _architecture(source: GgufFile) -> str:
         raise WeightsError(f"{path} is a LoRA adapter, not a model; open the model it was trained on")
     if architecture not in (MODEL_ARCHITECTURE, DRAFTER_ARCHITECTURE):
         raise WeightsError(
-            f"{path} holds the architecture {str(architecture)[:80]!r}; gemstead runs Gemma 4 only "
+            f"{path} holds the architecture {brief(architecture)}; gemstead runs Gemma 4 only "
             f"({MODEL_ARCHITECTURE}, {DRAFTER_ARCHITECTURE})"
         )
     if not source.tensors:
@@ -193,7 +194,7 @@ def _refuse_other_models(config: Mapping[str, Any], path: Path) -> None:
     """WeightsError for a config.json of another model or of a quantized safetensors repository."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type.startswith("gemma4"):
-        seen = f"the model type {model_type[:80]!r}" if isinstance(model_type, str) else "no model type"
+        seen = f"the model type {brief(model_type)}" if isinstance(model_type, str) else "no model type"
         raise WeightsError(f"{path} describes {seen}; gemstead runs Gemma 4 only (model_type gemma4...)")
     text = config.get("text_config")
     for holder in (config, text if isinstance(text, dict) else {}):
@@ -201,7 +202,7 @@ def _refuse_other_models(config: Mapping[str, Any], path: Path) -> None:
         if quantization:
             method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
             raise WeightsError(
-                f"{path} describes weights quantized by {str(method)[:80]!r}, which gemstead does not read; "
+                f"{path} describes weights quantized by {brief(method)}, which gemstead does not read; "
                 "use the unquantized safetensors or a GGUF"
             )
 

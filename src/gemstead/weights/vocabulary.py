@@ -14,6 +14,7 @@ from typing import Any
 from gemstead.errors import WeightsError
 from gemstead.weights.gguf import GgufFile, read_gguf
 from gemstead.weights.gguf_values import NumberArray, StringArray
+from gemstead.weights.mapped import brief
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _special(file: GgufFile, size: int) -> dict[str, int]:
         if match is None:
             continue
         if type(value) is not int or not 0 <= value < size:
-            raise WeightsError(f"{file.paths[0]}: {key} = {value!r} is no id of a vocabulary of {size}")
+            raise WeightsError(f"{file.paths[0]}: {key} = {brief(value)} is no id of a vocabulary of {size}")
         found[match[1]] = value
     return found
 
