@@ -261,8 +261,9 @@ def _scalar(value: object, null: str) -> str:
         isinstance(value, float) and math.isfinite(value)
     ):
         return repr(value)
+    shown = "an integer of more than 1000 digits" if isinstance(value, int) else f"{value!r:.60}"
     raise InputError(
-        f"cannot write {value!r:.60} ({type(value).__name__}) into the prompt; "
+        f"cannot write {shown} ({type(value).__name__}) into the prompt; "
         "allowed are JSON values: text, finite numbers, true, false, null, arrays, objects"
     )
 

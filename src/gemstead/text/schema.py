@@ -10,60 +10,77 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gemstead.errors import InputError
+
 MAX_DEPTH = 24  # deeper schemas, and references that contain themselves, end in a plain type
+MAX_NODES = 20_000  # of one tool, references written out
 
 
 def normalise(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """`schema` with only description, enum, items, nullable, properties, required and type."""
-    return _normalise(schema, schema, ())
+    """`schema` with only description, enum, items, nullable, properties, required and type.
+
+    Raises InputError for a schema whose references unfold into more than MAX_NODES schemas.
+    """
+    return _Normaliser(schema).at(schema, ())
 
 
-def _normalise(schema: object, root: Mapping[str, Any], trail: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(schema, Mapping) or len(trail) > MAX_DEPTH:
-        return {}
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        rest = {key: value for key, value in schema.items() if key != "$ref"}
-        if reference in trail:
-            return _own_keywords(rest, root, trail) or {"type": "object"}
-        target = _normalise(_resolve(reference, root), root, (*trail, reference))
-        return _both(target, _normalise(rest, root, (*trail, "")))
-    result = _own_keywords(schema, root, (*trail, ""))
-    for part in _listed(schema.get("allOf")):
-        result = _both(result, _normalise(part, root, (*trail, "")))
-    for keyword in ("anyOf", "oneOf"):
-        variants = [_normalise(part, root, (*trail, "")) for part in _listed(schema.get(keyword))]
-        if variants:
-            result = _both(_either(variants), result)
-    return result
+class _Normaliser:
+    """One schema in progress: the root that references start from, and how much was written."""
 
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self.root = root
+        self.nodes = 0
 
-def _own_keywords(
-    schema: Mapping[str, Any], root: Mapping[str, Any], trail: tuple[str, ...]
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    if schema.get("description"):
-        result["description"] = str(schema["description"])
-    kinds = [str(kind) for kind in _as_list(schema.get("type"))]
-    values = schema["enum"] if isinstance(schema.get("enum"), (list, tuple)) else []
-    if "const" in schema:
-        values = [schema["const"]]
-    if values:
-        result["enum"] = [value for value in values if value is not None]
-    if schema.get("nullable") or "null" in kinds or (values and None in values):
-        result["nullable"] = True
-    if isinstance(schema.get("items"), Mapping):
-        result["items"] = _normalise(schema["items"], root, trail)
-    if isinstance(schema.get("properties"), Mapping):
-        inner = schema["properties"].items()
-        result["properties"] = {str(name): _normalise(value, root, trail) for name, value in inner}
-        names = [str(name) for name in _listed(schema.get("required"))]
-        if names:
-            result["required"] = names
-    kinds = [kind for kind in kinds if kind != "null"] or _implied_types(result)
-    if kinds:
-        result["type"] = kinds[0] if len(kinds) == 1 else kinds
-    return result
+    def at(self, schema: object, trail: tuple[str, ...]) -> dict[str, Any]:
+        """One schema; `trail` holds the references followed to it, '' for other steps down."""
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise InputError(
+                f"cannot declare a tool: its parameters unfold into more than {MAX_NODES} schemas, too large "
+                "for a prompt; make references narrower"
+            )
+        if not isinstance(schema, Mapping) or len(trail) > MAX_DEPTH:
+            return {}
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            rest = {key: value for key, value in schema.items() if key != "$ref"}
+            if reference in trail:
+                return self.keywords(rest, trail) or {"type": "object"}
+            target = self.at(_resolve(reference, self.root), (*trail, reference))
+            return _both(target, self.at(rest, (*trail, "")))
+        below = (*trail, "")
+        result = self.keywords(schema, below)
+        for part in _listed(schema.get("allOf")):
+            result = _both(result, self.at(part, below))
+        for keyword in ("anyOf", "oneOf"):
+            variants = [self.at(part, below) for part in _listed(schema.get(keyword))]
+            if variants:
+                result = _both(_either(variants), result)
+        return result
+
+    def keywords(self, schema: Mapping[str, Any], trail: tuple[str, ...]) -> dict[str, Any]:
+        """A schema's own keywords, without what it refers to."""
+        result: dict[str, Any] = {}
+        if schema.get("description"):
+            result["description"] = str(schema["description"])
+        kinds = [str(kind) for kind in _as_list(schema.get("type"))]
+        values = [schema["const"]] if "const" in schema else _listed(schema.get("enum"))
+        if values:
+            result["enum"] = [value for value in values if value is not None]
+        if schema.get("nullable") or "null" in kinds or None in values:
+            result["nullable"] = True
+        if isinstance(schema.get("items"), Mapping):
+            result["items"] = self.at(schema["items"], trail)
+        if isinstance(schema.get("properties"), Mapping):
+            inner = schema["properties"].items()
+            result["properties"] = {str(name): self.at(value, trail) for name, value in inner}
+            names = [str(name) for name in _listed(schema.get("required"))]
+            if names:
+                result["required"] = names
+        kinds = [kind for kind in kinds if kind != "null"] or _implied_types(result)
+        if kinds:
+            result["type"] = kinds[0] if len(kinds) == 1 else kinds
+        return result
 
 
 def _implied_types(result: Mapping[str, Any]) -> list[str]:

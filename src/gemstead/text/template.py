@@ -139,7 +139,9 @@ class _Renderer:
             self.out.text(self.rules.after_think)
         if system is not None and isinstance(system.content, tuple):
             for part in system.content:
-                self.out.text((part.text.strip() if isinstance(part, TextPart) else "") + " ")
+                if not isinstance(part, TextPart):
+                    raise InputError(f"a system message can hold only text, not a part of kind {part.kind!r}")
+                self.out.text(part.text.strip() + " ")
         elif system is not None:
             self.out.text(_text_of(system).strip())
         for tool in tools:
