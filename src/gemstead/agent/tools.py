@@ -62,7 +62,7 @@ def _object(required: tuple[str, ...], **properties: dict[str, object]) -> dict[
 
 CALCULATOR = Tool(
     "calculator",
-    "Evaluates arithmetic: + - * / ^ ( ) sqrt, average, 17% of 2400, 200 + 10%",
+    "Evaluates arithmetic with + - * / ^ ( ) % of, sqrt(), average()",
     _object(("expression",), expression={"type": "string"}),
     function=calculator,
 )
@@ -79,8 +79,8 @@ CONVERT_UNITS = Tool(
 )
 DATE_MATH = Tool(
     "date_math",
-    "Adds to or subtracts from a date, counts from date to other_date, or names the weekday. "
-    "A date is YYYY-MM-DD, MM-DD or today",
+    "Adds to a date, subtracts from it, counts from date to other_date, or names the weekday. "
+    "A date is YYYY-MM-DD, MM-DD or a word such as today",
     _object(
         ("operation", "date"),
         operation={"type": "string", "enum": list(dates.OPERATIONS)},

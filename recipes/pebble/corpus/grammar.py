@@ -1,0 +1,235 @@
+"""The phrase banks: reading, holding out, and saying one line in many ways.
+
+A bank file has sections ('== name | field | ...') of one phrase a line ('> ...' is an answer):
+'[a|b|]' is a choice, which may nest, and '{slot}' is filled by the generator. A stable hash keeps about 15 % of the lines of
+every section for evaluation; those are never trained on. Neighbours: every generator beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PHRASES = Path(__file__).resolve().parent.parent / "phrases"
+HELD_PERCENT = 15
+Node = str | tuple["Node", ...] | list["Node"]  # text or '{slot}'; a sequence; a choice
+
+
+@dataclass(frozen=True)
+class Section:
+    """The lines of one intent; `fields` are the parts of its header after the name."""
+
+    name: str
+    fields: tuple[str, ...]
+    lines: tuple[Node, ...]
+    sources: tuple[str, ...]
+    answers: tuple[str, ...] = ()  # the lines that began with '>'
+
+
+@dataclass
+class Style:
+    """How one person types: case, apostrophes, mistakes. One is drawn per conversation or turn."""
+
+    case: str = "normal"  # normal, lower, upper
+    apostrophe: str = "'"
+    typo_chance: float = 0.0
+    capitalise: bool = True
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> Style:
+        """A random typist; most write plainly."""
+        kind = rng.random()
+        case = "lower" if kind < 0.30 else "upper" if kind < 0.32 else "normal"
+        apostrophe = rng.choices(["'", "", "’"], [80, 15, 5])[0]
+        return cls(case, apostrophe, 0.5 if rng.random() < 0.10 else 0.0, rng.random() < 0.9)
+
+
+def held_out(text: str, percent: int = HELD_PERCENT) -> bool:
+    """Whether a stable hash keeps `text` for evaluation."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") % 100 < percent
+
+
+@dataclass
+class Banks:
+    """All sections of all bank files, restricted to the trained, the held-out or all lines."""
+
+    part: str = "train"
+    sections: dict[str, Section] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, part: str = "train", folder: Path = PHRASES) -> Banks:
+        """Read every .txt file of `folder`; part is 'train', 'held' or 'all'."""
+        banks = cls(part)
+        for path in sorted(folder.glob("*.txt")):
+            for header, lines in _blocks(path.read_text(encoding="utf-8")):
+                name, *fields = (part_.strip() for part_ in header.split("|"))
+                if name in banks.sections:
+                    raise ValueError(f"{path.name}: section {name!r} appears twice")
+                answers = tuple(line[1:].strip() for line in lines if line.startswith(">"))
+                kept = _select([line for line in lines if not line.startswith(">")], part)
+                nodes = tuple(_compile(line) for line in kept)
+                banks.sections[name] = Section(name, tuple(fields), nodes, tuple(kept), answers)
+        return banks
+
+    def __getitem__(self, name: str) -> Section:
+        return self.sections[name]
+
+    def starting(self, prefix: str) -> list[Section]:
+        """The sections whose names begin with `prefix`, in file order."""
+        return [s for n, s in self.sections.items() if n.startswith(prefix)]
+
+    def pick(self, name: str, rng: random.Random) -> str:
+        """A line of a section without slots, expanded as it is written."""
+        return "".join(text for text, _ in expand(rng.choice(self.sections[name].lines), {}, rng))
+
+
+def _select(lines: list[str], part: str) -> list[str]:
+    held = [line for line in lines if held_out(line)]
+    if part == "all" or len(lines) < 8 or not held or len(held) == len(lines):
+        return lines
+    return held if part == "held" else [line for line in lines if line not in set(held)]
+
+
+def _blocks(text: str) -> list[tuple[str, list[str]]]:
+    blocks: list[tuple[str, list[str]]] = []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("=="):
+            blocks.append((line[2:].strip(), []))
+        elif line and not line.startswith("#"):
+            blocks[-1][1].append(line)
+    return blocks
+
+
+def _compile(line: str) -> Node:
+    parts = re.findall(r"\[|\]|\||\{\w+\}|[^\[\]|{}]+", line)
+    node, rest = _sequence(parts, 0)
+    if rest != len(parts):
+        raise ValueError(f"unbalanced brackets in the phrase {line!r}")
+    return node
+
+
+def _sequence(parts: list[str], at: int) -> tuple[Node, int]:
+    items: list[Node] = []
+    while at < len(parts) and parts[at] not in ("|", "]"):
+        if parts[at] == "[":
+            choices: list[Node] = []
+            while parts[at] != "]":
+                option, at = _sequence(parts, at + 1)
+                choices.append(option)
+                if at >= len(parts):
+                    raise ValueError(f"unbalanced brackets in {''.join(parts)!r}")
+            items.append(choices)
+        else:
+            items.append(parts[at])
+        at += 1
+    return tuple(items), at
+
+
+def expand(node: Node, slots: dict[str, str], rng: random.Random) -> list[tuple[str, bool]]:
+    """One way to say the line, as (text, came from a slot) pieces."""
+    if isinstance(node, list):
+        return expand(rng.choice(node), slots, rng)
+    if isinstance(node, tuple):
+        return [piece for child in node for piece in expand(child, slots, rng)]
+    if node.startswith("{"):
+        return [(slots[node[1:-1]], True)]
+    return [(node, False)]
+
+
+def slots_of(node: Node) -> set[str]:
+    """The names of the slots a line uses."""
+    if isinstance(node, str):
+        return {node[1:-1]} if node.startswith("{") else set()
+    return set().union(*(slots_of(child) for child in node)) if node else set()
+
+
+def say(
+    banks: Banks, node: Node, slots: dict[str, str], style: Style, rng: random.Random, *, extras: float = 0.3
+) -> str:
+    """The line as this person would type it; `extras` is the chance of an opener or a closer."""
+    pieces = expand(node, slots, rng)
+    literal = "".join(text for text, _ in pieces)
+    question = literal.rstrip().endswith("?")
+    bare = literal.rstrip().endswith((".", "!", ","))
+    if rng.random() < extras:
+        pieces = _with_opener(banks, pieces, question, rng)
+    if rng.random() < extras * 0.25 and not bare:
+        pieces = _with_closer(banks, pieces, question, rng)
+    else:
+        pieces = _punctuate(pieces, question, rng)
+    styled = [(text if is_slot else _styled(text, style, rng), is_slot) for text, is_slot in pieces]
+    out = re.sub(r" {2,}", " ", "".join(text for text, _ in styled)).strip()
+    out = re.sub(r" +([,.!;](?:\s|$))", r"\1", out)
+    if style.case == "normal" and style.capitalise and out[:1].islower() and not styled[0][1]:
+        out = out[0].upper() + out[1:]
+    return out
+
+
+def _with_opener(
+    banks: Banks, pieces: list[tuple[str, bool]], question: bool, rng: random.Random
+) -> list[tuple[str, bool]]:
+    name = "openers_any" if rng.random() < 0.5 else "openers_question" if question else "openers_imperative"
+    first, is_slot = pieces[0]
+    keep = is_slot or re.match(r"I\b|I'", first) is not None
+    if name == "openers_imperative" and (is_slot or not re.match(r"[a-z]", first)):
+        name = "openers_any"
+    if name == "openers_question" and not re.match(
+        r"(what|how|which|when|on which|in which|on what|if|who|where|why)\b", first.lower()
+    ):
+        name = "openers_any"
+    lowered = first if keep else first[:1].lower() + first[1:]
+    return [(banks.pick(name, rng) + " ", False), (lowered, is_slot), *pieces[1:]]
+
+
+def _with_closer(
+    banks: Banks, pieces: list[tuple[str, bool]], question: bool, rng: random.Random
+) -> list[tuple[str, bool]]:
+    last, is_slot = pieces[-1]
+    if not is_slot:
+        pieces = [*pieces[:-1], (last.rstrip().rstrip("?"), False)]
+    mark = "?" if question and rng.random() < 0.7 else ""
+    closer = banks.pick("closers", rng)
+    return [*pieces, ((closer if closer[0] == "," else f" {closer}") + mark, False)]
+
+
+def _punctuate(pieces: list[tuple[str, bool]], question: bool, rng: random.Random) -> list[tuple[str, bool]]:
+    last, is_slot = pieces[-1]
+    if question and not is_slot:
+        mark = rng.choices(["?", "", "??", " ?", ".", "?!", "!"], [72, 20, 2, 3, 2, 0.5, 0.5])[0]
+        return [*pieces[:-1], (last.rstrip().rstrip("?") + mark, False)]
+    if not is_slot and last.rstrip().endswith((".", "!", ",")):
+        mark = "" if rng.random() < 0.25 else last.rstrip()[-1]
+        return [*pieces[:-1], (last.rstrip()[:-1] + mark, False)]
+    mark = rng.choices(["", ".", "!", "?", "..."], [55, 38, 3, 3, 1])[0]
+    return [*pieces, (mark, False)]
+
+
+def _styled(text: str, style: Style, rng: random.Random) -> str:
+    if style.apostrophe != "'":
+        text = re.sub(r"(?<=[A-Za-z])'(?=[a-z])", style.apostrophe, text)
+    if style.typo_chance and rng.random() < style.typo_chance:
+        text = _mistype(text, rng)
+    if style.case == "lower":
+        return text.lower()
+    return text.upper() if style.case == "upper" else text
+
+
+def _mistype(text: str, rng: random.Random) -> str:
+    """One slip in one word of four letters or more."""
+    words = list(re.finditer(r"[A-Za-z]{4,}", text))
+    if not words:
+        return text
+    word = rng.choice(words)
+    at = rng.randrange(word.start() + 1, word.end() - 1)
+    kind = rng.randrange(4)
+    if kind == 0:
+        return text[:at] + text[at + 1 :]
+    if kind == 1:
+        return text[:at] + text[at] + text[at:]
+    if kind == 2:
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return text[:at] + rng.choice("aeiorstnl") + text[at + 1 :]

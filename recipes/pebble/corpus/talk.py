@@ -1,0 +1,110 @@
+"""Talk without tools: gemstead itself, small talk, what is beyond pebble, what the person told it.
+
+Answers stand in the banks and are short and fixed; facts the person tells are kept in a Memory and
+asked back later. Neighbours: followups.py for remarks about the last answer.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from corpus.grammar import Banks, Style, say
+from corpus.turn import Turn
+
+_REMEMBERED = {
+    "name": "Your name is {x}.",
+    "age": "You are {x} years old.",
+    "city": "You live in {x}.",
+    "pet": "Your pet is called {x}.",
+    "like": "You like {x}.",
+    "job": "You are a {x}.",
+}
+_NOTED = {
+    "name": "Nice to meet you, {x}!",
+    "age": "Noted: you are {x} years old.",
+    "city": "Noted: you live in {x}.",
+    "pet": "Noted: your pet is called {x}.",
+    "like": "Noted: you like {x}.",
+    "job": "Noted: you are a {x}.",
+}
+_SLOTS = ("place", "person", "topic", "animal", "food", "sport", "title", "object", "job")
+
+
+@dataclass
+class Memory:
+    """What the person has said about themselves."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def about(banks: Banks, rng: random.Random, style: Style) -> Turn:
+    """A question about gemstead or pebble."""
+    section = rng.choice(banks.starting("about_"))
+    text = say(banks, rng.choice(section.lines), {}, style, rng, extras=0.22)
+    return Turn(
+        text, section.answers[0], section.name, thought=f"This is about gemstead: {section.fields[0]}."
+    )
+
+
+def chat(banks: Banks, rng: random.Random, style: Style) -> Turn:
+    """Small talk."""
+    section = rng.choice(banks.starting("chat_"))
+    text = say(banks, rng.choice(section.lines), {}, style, rng, extras=0.05)
+    return Turn(text, section.answers[0], section.name, thought=f"This is small talk: {section.fields[0]}.")
+
+
+def beyond(banks: Banks, rng: random.Random, style: Style) -> Turn:
+    """A request that pebble must decline."""
+    section = rng.choices(banks.starting("beyond_"), [50, 28, 9, 20])[0]
+    slots = {name: banks.pick(f"list_{name}", rng) for name in _SLOTS}
+    slots["place2"], slots["topic2"] = banks.pick("list_place", rng), banks.pick("list_topic", rng)
+    slots = {k: _lower(v, style, rng) for k, v in slots.items()}
+    text = say(banks, rng.choice(section.lines), slots, style, rng, extras=0.22)
+    return Turn(text, section.answers[0], section.name, thought=f"This is beyond me: {section.fields[0]}.")
+
+
+def _lower(text: str, style: Style, rng: random.Random) -> str:
+    del rng
+    return text.lower() if style.case == "lower" else text.upper() if style.case == "upper" else text
+
+
+def name(banks: Banks, rng: random.Random, held: bool) -> str:
+    """A first name: a common one, or an invented one so that copying is learned."""
+    if rng.random() < 0.5 and not held:
+        return banks.pick("names", rng)
+    made = "".join(banks.pick("list_syllable", rng) for _ in range(rng.choice([2, 2, 3])))
+    return (made + rng.choice(["", "", "n", "s", "a"])).capitalize()
+
+
+def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: bool = False) -> Turn:
+    """The person says something about themselves."""
+    kind = rng.choices(list(_NOTED), [60, 8, 8, 8, 8, 8])[0]
+    value = {
+        "name": lambda: (
+            name(banks, rng, held)
+            if rng.random() < 0.93
+            else f"{name(banks, rng, held)} {name(banks, rng, held)}"
+        ),
+        "age": lambda: str(rng.randint(5, 99)),
+        "city": lambda: banks.pick("list_place", rng).removeprefix("the "),
+        "pet": lambda: name(banks, rng, held),
+        "like": lambda: banks.pick("list_like", rng),
+        "job": lambda: banks.pick("list_job", rng),
+    }[kind]()
+    value = _lower(value, style, rng)
+    memory.facts[kind] = value
+    lines = banks[f"tell_{kind}"].lines
+    text = say(banks, rng.choice(lines), {"x": value}, style, rng, extras=0.02)
+    answer = _NOTED[kind].replace("{x}", value)
+    return Turn(text, answer, f"tell_{kind}", thought="They tell me something about themselves.")
+
+
+def recall(banks: Banks, rng: random.Random, style: Style, memory: Memory, kind: str | None = None) -> Turn:
+    """The person asks for it back; what was never told is admitted."""
+    kind = kind or rng.choice(list(_NOTED))
+    text = say(banks, rng.choice(banks[f"ask_{kind}"].lines), {}, style, rng, extras=0.05)
+    value = memory.facts.get(kind)
+    answer = _REMEMBERED[kind].replace("{x}", value) if value else banks["unknown"].answers[0]
+    thought = "They ask what they told me." if value else "They ask something they have not told me."
+    return Turn(text, answer, f"ask_{kind}", thought=thought)
