@@ -73,7 +73,9 @@ def test_options_reach_the_model(gem, fake, script):
 def test_what_is_not_given_is_the_models_choice(gem, fake, script):
     model = fake(script.says("ok"))
     gem("run", "hi")
-    assert model.opened == [("pebble", {"backend": "auto"})]
+    assert model.opened == [
+        ("pebble", dict.fromkeys(("drafter", "threads", "memory", "context")) | {"backend": "auto"})
+    ]
     assert set(model.asked[0]) == {"messages", "tools", "thinking"}
 
 

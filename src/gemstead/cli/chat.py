@@ -7,7 +7,7 @@ and the conversation stays as it was before it.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +20,7 @@ from gemstead.cli.names import Target, split_words
 from gemstead.cli.options import Options, absolute, check_text, model_options
 from gemstead.cli.screen import Screen, complain
 from gemstead.errors import CapacityError, GemsteadError, InputError
-from gemstead.types import Done, Failed, Message
+from gemstead.types import Done, Event, Failed, Message
 
 if TYPE_CHECKING:
     from gemstead.model import Model
@@ -133,25 +133,28 @@ class Chat:
         """One turn. What was said is kept, also where it was stopped; a failed turn leaves no trace."""
         talk = self.conversation
         messages, tools = talk.to_ask(text), talk.offered_tools
+        asked = list(messages)
         with ctrl_c_stops() as stop:
-            events = run_turns(
-                lambda said: self.model.chat(said, tools, thinking=talk.thinking, **talk.sampling),
-                messages,
-                tools,
-            )
+
+            def ask(said: list[Message]) -> Iterator[Event]:
+                events = self.model.chat(said, tools, thinking=talk.thinking, **talk.sampling)
+                stop.cancel = getattr(events, "cancel", stop.cancel)
+                return events
+
+            events = run_turns(ask, messages, tools)
             answer = Viewer(self.screen, fold=talk.fold).play(events, stop)
             if isinstance(events, Generator):
                 events.close()  # frees what the turn held
         self.last_thought = answer.reasoning or self.last_thought
         if isinstance(answer.end, Failed):
             raise answer.end.error
-        if answer.end is None:
+        if stop.pressed:
             self.screen.status("stopped")
             if not is_person():
                 raise KeyboardInterrupt
+            messages = [*asked, Message.assistant(answer.text)]
             if not answer.text:
                 return
-            messages.append(Message.assistant(answer.text))
         talk.keep(messages)
         self.after(answer)
 
@@ -160,9 +163,9 @@ class Chat:
         if isinstance(answer.end, Done):
             if answer.end.reason == "length":
                 self.screen.status("the answer was cut off: max_tokens or the context was reached")
-            elif answer.end.cause:
+            elif answer.end.cause and answer.end.reason != "cancelled":
                 self.screen.status(answer.end.cause)
-            if self.conversation.stats:
+            if self.conversation.stats and answer.usage.completion_tokens:
                 self.screen.status(f"[{speed(answer.usage)}]")
 
     def show_help(self, _: str) -> None:

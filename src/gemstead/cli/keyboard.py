@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
@@ -63,10 +64,11 @@ def read_message(read: ReadLine) -> str:
 
 
 class Stop:
-    """Whether Ctrl-C was pressed; calling it asks."""
+    """Whether Ctrl-C was pressed; calling it asks. `cancel` is what should happen then, at once."""
 
     def __init__(self) -> None:
         self.pressed = False
+        self.cancel: Callable[[], None] = lambda: None
 
     def __call__(self) -> bool:
         return self.pressed
@@ -85,6 +87,8 @@ def ctrl_c_stops() -> Iterator[Stop]:
         if stop.pressed:
             raise KeyboardInterrupt
         stop.pressed = True
+        # in a thread: the code that was interrupted may hold the locks that cancelling takes
+        threading.Thread(target=stop.cancel, daemon=True).start()
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:

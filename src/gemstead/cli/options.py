@@ -72,14 +72,14 @@ class Options:
 
     def open(self, model: str) -> Model:
         """Open the model the way these options say."""
-        given = {
-            "drafter": self.drafter,
-            "threads": self.threads,
-            "memory": self.memory,
-            "context": self.context,
-        }
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return gemstead.open(model, backend=self.backend, **chosen)
+        return gemstead.open(
+            model,
+            backend=self.backend,
+            drafter=self.drafter,
+            threads=self.threads,
+            memory=self.memory,
+            context=self.context,
+        )
 
 
 _OPTIONS = (
@@ -108,9 +108,7 @@ _OPTIONS = (
     ),
     click.option("--max-tokens", type=int, metavar="N", help="End the answer after N tokens."),
     click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
-    click.option(
-        "--drafter", type=click.Path(), metavar="FILE", help="A drafter model for speculative decoding."
-    ),
+    click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
     click.option(
         "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
