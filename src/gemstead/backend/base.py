@@ -23,6 +23,8 @@ class Capabilities:
     """What a backend can do and what its K/V costs; constant after opening.
 
     `kv_bytes_per_token[p]` is the memory of one token in page pool p, all of that pool's layers.
+    `free_bytes` is what the backend's device has left for K/V beside the weights; None where that is
+    the machine's own memory.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Capabilities:
     kv_bytes_per_token: tuple[int, ...]
     weights_bytes: int
     media: frozenset[str] = frozenset()
+    free_bytes: int | None = None
 
 
 class Cache(Protocol):

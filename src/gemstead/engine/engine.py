@@ -129,13 +129,17 @@ class Engine:
         self._cancels.append(sequence)
         self._reap()
 
-    def wait(self, sequence: Sequence) -> None:
-        """Return once the sequence has output to read or has finished, stepping if nobody else does."""
+    def wait(self, sequence: Sequence, *, until_finished: bool = False) -> None:
+        """Return once the sequence has output to read, or has finished; step if nobody else does."""
+
+        def is_ready() -> bool:
+            return sequence.is_finished or (bool(sequence.outputs) and not until_finished)
+
         while True:
             with self._turn:
-                while not sequence.outputs and not sequence.is_finished and self._is_stepping:
+                while not is_ready() and self._is_stepping:
                     self._turn.wait()
-                if sequence.outputs or sequence.is_finished:
+                if is_ready():
                     return
                 self._is_stepping = True
             try:

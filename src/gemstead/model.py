@@ -1,0 +1,329 @@
+"""A model, opened: the public face. `open` puts store, backend, engine, tokenizer and session together.
+
+Decides nothing the parts below decide; it turns keywords into their types and says what is missing.
+A model without a tokenizer still gives logits and token ids. Above: cli, server, a person's script.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Listing
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from gemstead import pebble
+from gemstead.agent.loop import run_turns
+from gemstead.agent.tools import BUILT_IN
+from gemstead.backend import open_backend
+from gemstead.backend.base import Backend, Capabilities, Floats
+from gemstead.engine.draft import Drafter, MtpDrafter, NgramDrafter
+from gemstead.engine.engine import Engine
+from gemstead.engine.options import EngineOptions, EngineStats
+from gemstead.engine.sequence import Sequence
+from gemstead.errors import ConfigError, InputError
+from gemstead.session import Session
+from gemstead.spec.model import DrafterSpec, ModelSpec
+from gemstead.text.template import NEWEST, recognise
+from gemstead.text.tokenizer import Tokenizer
+from gemstead.types import (
+    Done,
+    Event,
+    Failed,
+    Message,
+    Request,
+    SamplingParams,
+    TextDelta,
+    Tool,
+    ToolCallEvent,
+)
+from gemstead.weights.store import Store, open_store
+
+EMBEDDED = "pebble"
+# Of the memory that is free beside the weights, K/V may take this share unless told otherwise: the
+# other half is for activations, the page cache of the weights file and the rest of the machine.
+KV_SHARE = 0.5
+# ... and no more than this many whole contexts: more would only be reserved, never used.
+MOST_CONTEXTS = 2
+_LEAST_KV_BYTES = 64 << 20
+_SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SAMPLING = tuple(f.name for f in fields(SamplingParams))
+_CARD = SamplingParams()
+
+
+def open(  # noqa: A001 (the public name is gemstead.open)
+    path: str | Path = EMBEDDED,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    drafter: str | Path | None = None,
+    memory: int | str | None = None,
+    context: int | None = None,
+) -> Model:
+    """Open a model: "pebble" (the embedded one), a GGUF file, or a Hugging Face-style folder.
+
+    backend is "auto", "reference" or "torch". drafter is None or "none", "ngram", or the path of an
+    assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
+    beside the weights, two whole contexts at most); context the longest conversation in tokens.
+    """
+    guesser, drafter_path = _drafter(drafter)
+    ceiling = None if memory is None else _bytes(memory)
+    if context is not None and (not isinstance(context, int) or context < 1):
+        raise ConfigError(f"context = {context!r} is not a number of tokens; give 1 or more, or None")
+    parts: list[Any] = []  # whatever must be closed, were a later part to fail
+    try:
+        store = open_store(pebble.path() if path == EMBEDDED else path)
+        parts.append(store)
+        drafter_store = None if drafter_path is None else open_store(drafter_path)
+        if drafter_store is not None:
+            parts.append(drafter_store)
+        _check_kinds(store, drafter_store)
+        computing = open_backend(backend, store, drafter_store, threads)
+        parts.append(computing)
+        can = computing.capabilities()
+        options = EngineOptions(
+            memory_bytes=default_memory(can, context) if ceiling is None else ceiling,
+            context_tokens=context,
+        )
+        return Model(store, computing, Engine(computing, options, guesser), drafter_store)
+    except BaseException:
+        for part in reversed(parts):
+            part.close()
+        raise
+
+
+class Model:
+    """An open model. Safe to use from several threads at once; close it, or use it in `with`."""
+
+    def __init__(self, store: Store, backend: Backend, engine: Engine, drafter: Store | None = None) -> None:
+        self.store = store
+        self.engine = engine
+        self._backend = backend
+        self._drafter = drafter
+        self._tokenizer = _tokenizer_of(store, engine.spec)
+        template = recognise(store.chat_template) if store.chat_template else None
+        generation = template.generation if template is not None else NEWEST
+        self._session = Session(engine, self._tokenizer, generation=generation) if self._tokenizer else None
+        self._is_open = True
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is: sizes, layers, token ids."""
+        return self.engine.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back. ConfigError, saying which file is missing, for a model without."""
+        if self._tokenizer is None:
+            raise self._no_tokenizer("its tokenizer was asked for")
+        return self._tokenizer
+
+    @property
+    def session(self) -> Session:
+        """Requests to events: what chat() and a server stand on."""
+        if self._session is None:
+            raise self._no_tokenizer("a conversation was asked for")
+        return self._session
+
+    def stats(self) -> EngineStats:
+        """What the engine has done and the memory it holds, against its ceiling."""
+        return self.engine.stats()
+
+    def logits(self, token_ids: Listing[int]) -> Floats:
+        """float32 [T, V]: after each token, the scores of the next, after the final softcap.
+
+        T * V * 4 bytes of memory: a gigabyte per thousand tokens of a 262,144-token vocabulary.
+        """
+        self._check_open()
+        sequence = self.engine.submit(token_ids, SamplingParams(max_tokens=0), want_scores=True)
+        self._run(sequence)
+        scores: Floats = np.concatenate(sequence.scores or [])
+        return scores
+
+    def generate(self, token_ids: Listing[int], sampling: SamplingParams = _CARD) -> list[int]:
+        """The ids the model adds, up to max_tokens, the context, or an ending id, which is included."""
+        self._check_open()
+        if sampling.stop:
+            raise InputError(
+                "generate() works on ids and knows no stop strings; use chat(), or leave stop out"
+            )
+        sequence = self.engine.submit(token_ids, sampling)
+        self._run(sequence)
+        return [accepted.token_id for accepted in sequence.outputs]
+
+    def chat(
+        self,
+        messages: Listing[Message],
+        tools: Iterable[Tool] = (),
+        *,
+        thinking: bool = False,
+        **sampling: Any,
+    ) -> Iterator[Event]:
+        """The events of the next assistant message: text, thoughts, tool calls, then one Done or Failed.
+
+        Keywords are the fields of SamplingParams: temperature, top_k, top_p, min_p, seed, max_tokens,
+        stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty. Runs no tools.
+        """
+        self._check_open()
+        request = Request(
+            messages=_checked(messages, Message, "messages"),
+            tools=_checked(tools, Tool, "tools"),
+            sampling=sampling_params(sampling),
+            thinking=thinking,
+        )
+        if not request.messages:
+            raise InputError("messages is empty; give at least one, such as [Message.user('Hello')]")
+        return self.session.stream(request)
+
+    def ask(
+        self, text: str, *, tools: Iterable[Tool] | None = None, thinking: bool = False, **sampling: Any
+    ) -> str:
+        """The answer to one question, tools run on the way (None: the built-in ones; (): none)."""
+        offered = tuple(BUILT_IN if tools is None else tools)
+        answer = ""
+        turns = run_turns(
+            lambda said: self.chat(said, offered, thinking=thinking, **sampling),
+            [Message.user(text)],
+            offered,
+        )
+        for event in turns:
+            if isinstance(event, ToolCallEvent):
+                answer = ""  # what came before a call is not the answer
+            elif isinstance(event, TextDelta):
+                answer += event.text
+            elif isinstance(event, Failed):
+                raise event.error
+            elif isinstance(event, Done):
+                break
+        return answer
+
+    def close(self) -> None:
+        """End all requests and let go of weights and memory. Closing twice is fine."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self.engine.close()
+        self._backend.close()
+        for store in (self._drafter, self.store):
+            if store is not None:
+                store.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, sequence: Sequence) -> None:
+        try:
+            self.engine.wait(sequence, until_finished=True)
+        finally:
+            self.engine.cancel(sequence)
+        if sequence.error is not None:
+            raise sequence.error
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise ConfigError(f"the model {self.spec.name} is closed; open it again")
+
+    def _no_tokenizer(self, attempt: str) -> ConfigError:
+        if self.store.kind == "gguf":
+            missing = f"{self.store.path} holds no vocabulary (tokenizer.ggml.tokens)"
+        else:
+            folder = self.store.path if self.store.path.is_dir() else self.store.path.parent
+            missing = f"{folder / 'tokenizer.json'} is missing"
+        return ConfigError(f"{attempt}, but {missing}; logits() and generate() work on token ids without it")
+
+
+def sampling_params(given: dict[str, Any]) -> SamplingParams:
+    """SamplingParams from keywords; InputError naming what is unknown and what is allowed."""
+    unknown = sorted(set(given) - set(_SAMPLING))
+    if unknown:
+        raise InputError(f"unknown sampling option {', '.join(unknown)}; allowed are {', '.join(_SAMPLING)}")
+    stop = given.get("stop", ())
+    stop = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    return SamplingParams(**{**given, "stop": stop})
+
+
+def default_memory(can: Capabilities, context: int | None) -> int:
+    """The K/V ceiling when none is given: see KV_SHARE and MOST_CONTEXTS."""
+    free = _available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
+    tokens = min(context or can.spec.max_position_embeddings, can.spec.max_position_embeddings)
+    useful = MOST_CONTEXTS * sum(can.kv_bytes_per_token) * tokens
+    return min(max(int(free * KV_SHARE), _LEAST_KV_BYTES), max(useful, _LEAST_KV_BYTES))
+
+
+def _available_bytes() -> int:
+    """Memory the system would give without swapping; where it does not say, half of what is built in."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    with suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text("ascii")
+        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    with suppress(OSError, ValueError):  # a container's own limit ("max", a ValueError, is none)
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{x}").read_text("ascii")) for x in ("max", "current"))
+        free = min(free, limit - used)
+    return free
+
+
+def _bytes(memory: int | str) -> int:
+    """2_000_000_000, "2GB" or "1.5GiB" as bytes."""
+    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
+        return memory
+    match = _SIZE.fullmatch(memory.strip()) if isinstance(memory, str) else None
+    if match is None or float(match[1]) <= 0:
+        raise ConfigError(f"memory = {memory!r} is not an amount of memory; write '2GB', '512MiB' or bytes")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
+
+
+def _drafter(name: str | Path | None) -> tuple[Drafter | None, str | Path | None]:
+    """The drafter to run, and the checkpoint it needs."""
+    if name is None or name == "none":
+        return None, None
+    if name == "ngram":
+        return NgramDrafter(), None
+    return MtpDrafter(), name
+
+
+def _check_kinds(store: Store, drafter: Store | None) -> None:
+    if not isinstance(store.spec, ModelSpec):
+        raise ConfigError(f"{store.path} is a drafter, not a model; open its model and give it as drafter=")
+    if drafter is not None and not isinstance(drafter.spec, DrafterSpec):
+        raise ConfigError(
+            f"{drafter.path} is a model, not a drafter; give an assistant checkpoint or 'ngram'"
+        )
+
+
+def _tokenizer_of(store: Store, spec: ModelSpec) -> Tokenizer | None:
+    vocabulary = store.vocabulary()
+    if store.tokenizer_json is not None:
+        tokenizer = Tokenizer.from_json(store.tokenizer_json)
+    elif vocabulary is not None:
+        tokenizer = Tokenizer.from_vocabulary(vocabulary.tokens, vocabulary.types, vocabulary.merges)
+    else:
+        return None
+    if tokenizer.vocab_size > spec.vocab_size:
+        raise ConfigError(
+            f"the tokenizer of {store.path} has {tokenizer.vocab_size:,} tokens, but the model knows only "
+            f"{spec.vocab_size:,}; they do not belong together"
+        )
+    return tokenizer
+
+
+def _checked(values: Iterable[Any], kind: type[Any], name: str) -> tuple[Any, ...]:
+    """The values as a tuple; InputError for anything that is not of the kind."""
+    wanted = f"give a list of gemstead.{kind.__name__}"
+    if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
+        raise InputError(f"{name} is of type {type(values).__name__}; {wanted}")
+    values = tuple(values)
+    for i, value in enumerate(values):
+        if not isinstance(value, kind):
+            raise InputError(f"{name}[{i}] is of type {type(value).__name__}; {wanted}")
+    return values

@@ -1,0 +1,231 @@
+"""The straight line: one Request in, its Events out. The only module that knows all stages.
+
+Renders, encodes, submits, steps the engine while it waits, parses, holds back stop strings, counts.
+Runs no tools: a tool call leaves as an event. Refuses a request before its first event (InputError,
+CapacityError); after that every stream ends in exactly one Done or Failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from collections.abc import Sequence as Listing
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from gemstead.engine.constraint import Constraint
+from gemstead.engine.engine import Engine
+from gemstead.engine.sequence import Accepted, Sequence
+from gemstead.errors import InputError
+from gemstead.text.parser import Parser
+from gemstead.text.template import NEWEST, render
+from gemstead.text.tokenizer import Tokenizer
+from gemstead.types import (
+    Done,
+    Event,
+    Failed,
+    FinishReason,
+    Request,
+    TextDelta,
+    TokenLogprob,
+    ToolCallEvent,
+    Usage,
+)
+
+
+class StopStrings:
+    """Visible text on its way out, less any stop string and all that follows it.
+
+    Text that may be the beginning of a stop string is held back until it is certain, so the result
+    does not depend on how the text was cut: the stop string that is complete first wins.
+    """
+
+    def __init__(self, stops: Listing[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.is_stopped = False
+
+    def feed(self, text: str) -> str:
+        """The text that may go out now; after a stop string, nothing."""
+        if self.is_stopped:
+            return ""
+        text = self._held + text
+        ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
+            self.is_stopped = True
+            self._held = ""
+            return text[: min(ends)[1]]
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        """What was held back for nothing."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` with which `stop` begins, short of all of it."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+@dataclass
+class _Reader:
+    """From accepted tokens to events, remembering what the end needs to know."""
+
+    parser: Parser
+    stops: StopStrings
+    num_tokens: int = 0
+    has_text: bool = False
+    calls: list[str] = field(default_factory=list)
+    reasoning_tokens: int = 0
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    def feed(self, accepted: Accepted) -> Iterator[Event]:
+        """The events of one token."""
+        was_thinking = self.parser.is_thinking
+        events = self.parser.feed(accepted.token_id)
+        self.reasoning_tokens += was_thinking
+        if accepted.logprob is not None and not was_thinking and not self.parser.is_thinking:
+            self.logprobs.append(accepted.logprob)
+        yield from self._out(events)
+
+    def finish(self) -> Iterator[Event]:
+        """What parser and stop strings still held."""
+        yield from self._out(self.parser.finish())
+        yield from self._text(self.stops.finish())
+
+    def _out(self, events: list[Event]) -> Iterator[Event]:
+        for event in events:
+            if self.stops.is_stopped:
+                return
+            if isinstance(event, TextDelta):
+                yield from self._text(self.stops.feed(event.text))
+                continue
+            if isinstance(event, ToolCallEvent):
+                self.calls.append(event.call.name)
+                self.logprobs.clear()  # those of the call: log-probabilities belong to visible text
+            yield event
+
+    def _text(self, text: str) -> Iterator[Event]:
+        if text:
+            self.has_text = True
+            yield TextDelta(text, tuple(self.logprobs))
+            self.logprobs.clear()
+
+
+class Stream(Iterator[Event]):
+    """The events of one request. Work happens in whoever iterates; dropping the stream cancels it."""
+
+    def __init__(self, engine: Engine, sequence: Sequence, reader: _Reader) -> None:
+        self._engine = engine
+        self._sequence = sequence
+        self._events = _events(engine, sequence, reader)
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def cancel(self) -> None:
+        """Stop generating, from any thread: pages return, and the stream's next event is its Done."""
+        self._engine.cancel(self._sequence)
+
+    def close(self) -> None:
+        """Stop generating; no event follows."""
+        self.cancel()
+        # A generator that runs in another thread refuses to close; there it ends by itself.
+        with suppress(ValueError):
+            self._events.close()
+
+    def __del__(self) -> None:
+        self.cancel()
+
+
+def _events(engine: Engine, sequence: Sequence, reader: _Reader) -> Generator[Event, None, None]:
+    try:
+        while not reader.stops.is_stopped:
+            engine.wait(sequence)
+            if sequence.finish_reason == "cancelled" or not sequence.outputs:
+                break
+            accepted = sequence.outputs.popleft()
+            reader.num_tokens += 1
+            if accepted.token_id not in sequence.eos_ids:
+                yield from reader.feed(accepted)
+        if sequence.finish_reason != "cancelled":
+            yield from reader.finish()
+        yield _terminal(sequence, reader)
+    except Exception as error:  # a bug of ours, or a backend beyond repair: still one terminal event
+        yield Failed(error, _usage(sequence, reader))
+    finally:
+        engine.cancel(sequence)  # after a stop string, an error or a close; otherwise it has ended
+
+
+class Session:
+    """Requests over one engine and one tokenizer. Any number of streams, from any threads."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, *, generation: str = NEWEST) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._generation = generation
+
+    def stream(self, request: Request, *, constraint: Constraint | None = None) -> Stream:
+        """Start a request. InputError and CapacityError come from here, everything later is an event."""
+        prompt = render(
+            request.messages,
+            request.tools,
+            thinking=request.thinking,
+            generation=self._generation,
+            size_class=self._engine.spec.size_class,
+        )
+        if prompt.media:
+            kinds = ", ".join(sorted({slot.part.kind for slot in prompt.media}))
+            raise InputError(
+                f"the conversation holds {kinds}; this model is open for text only: leave it out"
+            )
+        ids = prompt.encode(self._tokenizer)
+        sequence = self._engine.submit(ids, request.sampling, constraint=constraint)
+        parser = Parser(self._tokenizer, in_thought=prompt.opens_thought)
+        return Stream(self._engine, sequence, _Reader(parser, StopStrings(request.sampling.stop)))
+
+
+def _terminal(sequence: Sequence, reader: _Reader) -> Done | Failed:
+    usage = _usage(sequence, reader)
+    if sequence.error is not None:
+        return Failed(sequence.error, usage)
+    reason: FinishReason = sequence.finish_reason or "stop"
+    if reader.stops.is_stopped:
+        reason = "stop"
+    elif reason == "stop" and reader.calls:
+        reason = "tool_calls"
+    return Done(reason, usage, None if reader.has_text else _cause(reason, reader))
+
+
+def _cause(reason: FinishReason, reader: _Reader) -> str:
+    """Why there is no visible text, in words for a person."""
+    count = reader.num_tokens
+    if reason == "cancelled":
+        return "cancelled before any text"
+    if reader.stops.is_stopped:
+        return "the answer began with a stop string"
+    if reader.calls:
+        return f"the model called {', '.join(reader.calls)} instead of answering"
+    if reason == "length" and count == 0:
+        return "no token was allowed: max_tokens is 0"
+    if reason == "length":
+        spent = "thinking" if reader.reasoning_tokens else "without text"
+        return f"all {count} tokens were spent {spent}; allow more max_tokens, or turn thinking off"
+    return "the model ended its turn without text" + (" after thinking" if reader.reasoning_tokens else "")
+
+
+def _usage(sequence: Sequence, reader: _Reader) -> Usage:
+    started, first, last = sequence.started_s, sequence.first_token_s, sequence.last_token_s
+    return Usage(
+        prompt_tokens=sequence.prompt_tokens,
+        cached_tokens=sequence.cached_tokens,
+        completion_tokens=reader.num_tokens,
+        reasoning_tokens=reader.reasoning_tokens,
+        drafted_tokens=sequence.drafted_tokens,
+        accepted_tokens=sequence.accepted_tokens,
+        prefill_s=0.0 if started is None or first is None else first - started,
+        decode_s=0.0 if first is None or last is None else last - first,
+    )
