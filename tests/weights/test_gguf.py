@@ -137,6 +137,8 @@ NAMED_FAULTS: dict[str, tuple[bytes, str]] = {
     "more tensors than bytes": (container(counts=(50, 0)), "announces 50 tensors"),
     "keys cut off": (container(counts=(0, 4), data=64), "occurs twice"),
     "key of 2^63 bytes": (container(keys=(struct.pack("<Q", HUGE),), data=64), "metadata key 0"),
+    "key of 2,000 bytes": (container(keys=(key("a" * 2000, 4, bytes(4)),)), "at most 1024"),
+    "name of 2,000 bytes": (container(tensors=(entry("a" * 2000, (4,)),)), "at most 1024"),
     "key not UTF-8": (container(keys=(key(b"\xff\xfe", 4, bytes(4)),)), "not UTF-8"),
     "value not UTF-8": (container(keys=(key("a", 8, text(b"\xc3\x28")),)), "the value of 'a' is not UTF-8"),
     "key twice": (container(keys=(key("a", 4, bytes(4)), key("a", 4, bytes(4)))), "'a' occurs twice"),

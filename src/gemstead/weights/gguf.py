@@ -29,6 +29,7 @@ from gemstead.weights.mapped import (
 MAX_TENSORS = 100_000
 MAX_KEYS = 100_000
 MAX_ALIGNMENT = 1 << 20
+MAX_NAME_BYTES = 1024  # of a key or a tensor; llama.cpp allows tensors 63
 MAX_ELEMENTS = 1 << 48
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
@@ -118,9 +119,7 @@ def _merge(parts: list[tuple[MappedFile, dict[str, Any], list[StoredTensor]]]) -
             merged[tensor.name] = tensor
     expected = parts[0][1].get("split.tensors.count", len(merged))
     if len(parts) > 1 and expected != len(merged):
-        raise WeightsError(
-            f"{parts[0][0].path} announces {brief(expected)} tensors; its parts hold {len(merged)}"
-        )
+        raise WeightsError(f"{parts[0][0].path} announces {brief(expected)} tensors, not {len(merged)}")
     return merged
 
 
@@ -130,7 +129,7 @@ def _read_part(file: MappedFile) -> tuple[dict[str, Any], list[StoredTensor]]:
     tensor_count, key_count = _read_header(cursor)
     metadata: dict[str, Any] = {}
     for index in range(key_count):
-        key = cursor.text(f"metadata key {index}")
+        key = cursor.text(f"metadata key {index}", MAX_NAME_BYTES)
         if key in metadata:
             raise cursor.fail(f"metadata key {key!r} occurs twice")
         metadata[key] = cursor.value(cursor.number("I", f"the type of {key!r}"), f"the value of {key!r}")
@@ -207,7 +206,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> list[StoredTens
 def _describe(cursor: Cursor, count: int) -> Iterator[tuple[str, int, tuple[int, ...], int]]:
     """Name, ggml type, shape (slowest axis first) and offset of each tensor."""
     for index in range(count):
-        name = cursor.text(f"the name of tensor {index}")
+        name = cursor.text(f"the name of tensor {index}", MAX_NAME_BYTES)
         rank = cursor.number("I", f"the rank of tensor {name!r}")
         if not 1 <= rank <= 4:
             raise cursor.fail(f"tensor {name!r} has {rank} dimensions; 1 to 4 are allowed")

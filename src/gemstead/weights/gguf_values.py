@@ -114,12 +114,12 @@ class Cursor:
         self.at += reader.size
         return value
 
-    def text(self, what: str) -> str:
-        """One string of at most MAX_TEXT_BYTES."""
+    def text(self, what: str, limit: int = MAX_TEXT_BYTES) -> str:
+        """One string of at most `limit` bytes."""
         length = self.number("Q", f"the length of {what}")
         self.need(length, what)
-        if length > MAX_TEXT_BYTES:
-            raise self.fail(f"{what} is {length} bytes long; at most {MAX_TEXT_BYTES} are believable")
+        if length > limit:
+            raise self.fail(f"{what} is {length} bytes long; at most {limit} are believable")
         raw = self.file.buffer[self.at : self.at + length]
         self.at += length
         try:

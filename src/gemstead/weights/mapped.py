@@ -62,7 +62,9 @@ def kind_by_first_bytes(head: bytes) -> str | None:
 
 def listed(names: list[str]) -> str:
     """The first twenty of these names, for an error message."""
-    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return ", ".join(name[:200] for name in names[:20]) + (
+        f", ... ({len(names)} in all)" if len(names) > 20 else ""
+    )
 
 
 def brief(value: object) -> str:
@@ -155,6 +157,6 @@ def check_overlaps(tensors: list[StoredTensor], path: Path) -> None:
     for left, right in itertools.pairwise(ordered):
         if left.start + left.nbytes > right.start:
             raise WeightsError(
-                f"{path}: tensors {left.name!r} and {right.name!r} overlap: the first ends at byte "
+                f"{path}: tensors {brief(left.name)} and {brief(right.name)} overlap: the first ends at byte "
                 f"{left.start + left.nbytes}, the second begins at {right.start}; the file is damaged"
             )

@@ -16,7 +16,14 @@ from typing import Any
 from gemstead.errors import WeightsError
 from gemstead.weights.formats import BY_SAFETENSORS
 from gemstead.weights.jsonfile import MAX_JSON_BYTES, parse_object, read_object
-from gemstead.weights.mapped import MappedFile, StoredTensor, check_overlaps, kind_by_first_bytes, listed
+from gemstead.weights.mapped import (
+    MappedFile,
+    StoredTensor,
+    brief,
+    check_overlaps,
+    kind_by_first_bytes,
+    listed,
+)
 from gemstead.weights.writing import Entry, whole_file
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -67,7 +74,9 @@ def read_sharded(index_path: Path) -> SafetensorsFile:
         for shard, content in shards.items():
             for name, tensor in content.tensors.items():
                 if name in tensors:
-                    raise WeightsError(f"tensor {name!r} is both in {tensors[name].file.path} and in {shard}")
+                    raise WeightsError(
+                        f"tensor {brief(name)} is both in {tensors[name].file.path} and in {shard}"
+                    )
                 tensors[name] = tensor
         absent = [name for name, shard in weight_map.items() if name not in shards[shard].tensors]
         if absent:
