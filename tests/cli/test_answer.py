@@ -7,7 +7,7 @@ import pytest
 from gemstead.agent.loop import ToolResult
 from gemstead.cli.answer import MAX_SHOWN, Viewer, describe, one_line, speed
 from gemstead.cli.screen import Screen
-from gemstead.types import Done, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent, Usage
+from gemstead.types import Done, ParseNote, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent, Usage
 
 CALL = ToolCall("calculator", {"expression": "6*7"}, "c1")
 TURN = [
@@ -56,6 +56,12 @@ def test_an_exception_ends_the_line(capsys):
     with pytest.raises(RuntimeError):
         Viewer(Screen()).play(events())
     assert capsys.readouterr().out == "half\n"
+
+
+def test_notes_come_after_the_answer_and_once(capsys):
+    note = ParseNote("a stray token")
+    Viewer(Screen()).play([TextDelta("a"), note, note, TextDelta("b"), Done("stop")])
+    assert capsys.readouterr() == ("ab\n", "note: a stray token\n")
 
 
 def test_a_call_on_one_line():

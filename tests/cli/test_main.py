@@ -73,7 +73,7 @@ def test_a_prompt_with_a_dash_gets_its_hint(gem, fake):
     ("error", "code", "said"),
     [
         (WeightsError("the file is cut off"), 1, "error: the file is cut off\n"),
-        (CapacityError("no room"), 1, "error: no room\n"),
+        (CapacityError("no room"), 1, "error: no room\nhint: the options are --memory SIZE"),
         (MemoryError(), 1, "error: out of memory\nhint: "),
         (PermissionError(13, "Permission denied", "x.gguf"), 1, "Permission denied: 'x.gguf'"),
         (ZeroDivisionError("division by zero"), 1, "a bug in gemstead: ZeroDivisionError: division by zero"),

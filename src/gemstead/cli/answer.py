@@ -95,6 +95,8 @@ class Viewer:
             self._end_thought()
             if not self.silent:
                 self.screen.end_text()
+                for note in dict.fromkeys(answer.notes):  # after the answer, not in the middle of a word
+                    self.screen.status(f"note: {note}")
         return answer
 
     def _keep(self, event: TurnEvent, answer: Answer) -> None:
@@ -125,8 +127,6 @@ class Viewer:
         elif isinstance(event, ToolResult):
             self.screen.status(describe(event))
             self._wait("reading the result")
-        elif isinstance(event, ParseNote):
-            self.screen.status(f"note: {event.message}")
 
     def _show_thought(self, text: str) -> None:
         self._in_thought = True

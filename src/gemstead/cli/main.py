@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from gemstead.cli.screen import complain, quiet_stdout
-from gemstead.errors import GemsteadError
+from gemstead.errors import CapacityError, GemsteadError
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -104,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def explain(error: Exception) -> tuple[str, str | None]:
     """The message and, where there is more to say, the hint for an error that ended a command."""
+    if isinstance(error, CapacityError):
+        return str(error), "the options are --memory SIZE, --context N and --max-tokens N"
     if isinstance(error, GemsteadError):
         return str(error) or type(error).__name__, None
     if isinstance(error, click.ClickException):
