@@ -71,7 +71,8 @@ class Batch:
 
     `hidden_TD` set makes this a drafter step: every sequence has one row, its position is that of
     the last token in the target's cache, nothing is written, and the drafter reads
-    [embedding of token_ids ; hidden].
+    [embedding of token_ids ; hidden]. Its sliding layers look back at the `window` positions before
+    its own, one more than the target's, as far as those pages are still held.
     """
 
     token_ids: Ints
