@@ -141,3 +141,12 @@ def test_a_closed_pipe_is_quiet():
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(20) == 141
+
+
+def test_shell_completion_knows_the_commands(gem, monkeypatch, capsys):
+    monkeypatch.setenv("_GEMSTEAD_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "gemstead s")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    with pytest.raises(SystemExit):
+        gem()
+    assert "show" in capsys.readouterr().out

@@ -32,7 +32,9 @@ OTHER_WORDS = {
     "block_table": "page_table",
     "speculative_tokens": "drafted_tokens",
 }
-NEGATIVE = re.compile(r"^(no|not|non|without|disable|disabled|dont|never|un\w+)_|^(disabled|disable)$")
+NEGATIVE = re.compile(
+    r"^(no|not|non|without|disable|disabled|dont|never|unset|unsafe|unknown|unused|unchecked|unlimited)_|^(disabled|disable)$"
+)
 
 
 def drawer_modules(modules) -> list[str]:
