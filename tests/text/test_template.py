@@ -157,7 +157,10 @@ def test_the_launch_template_is_recognised() -> None:
     source = gguf_metadata()["tokenizer.chat_template"]
     info = recognise(source)
     assert (info.generation, info.size_class, info.known) == ("v1", "large", True)
-    assert recognise(source.replace("\n", "\r\n") + "\n\n") == info
+    assert info.name == "Google's template of 2026-04-02"
+    assert info.sha256 == "2dfbfc7d538912f4ea11d29d85b4e25d7bc26386e53f57529f1d707c28b5828c"
+    assert recognise(source.replace("\n", "\r\n")) == info
+    assert recognise(source.rstrip()).known
     changed = recognise(source + "{# mine #}")
     assert (changed.generation, changed.size_class, changed.known) == ("v4", "large", False)
     assert changed.name.startswith("an unknown Gemma 4 template (sha256 ")

@@ -338,8 +338,9 @@ def _check_results(messages: Sequence[Message]) -> None:
 class TemplateInfo:
     """What is known of a model file's own chat template. `generation` is the one gemstead renders.
 
-    `size_class` is None where the template does not tell; `known` is False for a template that is
-    not one of Google's, which is answered with the newest generation: warn then.
+    `size_class` is None where the template does not tell. `known` is False for a template that is
+    not one of Google's, which is answered with the newest generation: warn then. `sha256` is of the
+    template as given.
     """
 
     generation: str
@@ -349,38 +350,39 @@ class TemplateInfo:
     sha256: str
 
 
-KNOWN_TEMPLATES: Mapping[str, tuple[str, SizeClass, str]] = {  # sha256 of the stripped text
-    "58c66fdee4afa29786fa0925a4c3659c8ebc28a2db93da6ae479d7d5886ce48f": (
-        "v1",
-        "large",
-        "Google's launch template (26B)",
-    ),
-    "1d35a24a2a63cc600c0cab43628a6df4cd3318e959b03307cf5f9f7e29ecf783": (
-        "v2",
-        "large",
-        "Google's second template (31B)",
-    ),
-    "6a1015c47ccfcfa67c3b772385bccee357a4d37c3cda37bd202e9047f391ab82": (
-        "v4",
-        "large",
-        "Google's template of 2026-07-09 (12B, 26B, 31B)",
-    ),
-    "603a42db292c25278e9b23d94c7abbe77453f13e26a053c43c5c2f900b4136f7": (
-        "v4",
-        "small",
-        "Google's template of 2026-07-09 (E2B, E4B)",
-    ),
+# By sha256, of the stripped text where the text was at hand, else of the published file. The two
+# revisions between v2 and v4 differ from v2 in details of results given in parts and of schemas.
+_GOOGLES: tuple[tuple[str, str, SizeClass, str], ...] = (
+    ("58c66fdee4afa29786fa0925a4c3659c8ebc28a2db93da6ae479d7d5886ce48f", "v1", "large", "2026-04-02"),
+    ("55572b8d3c8342044e25874c73fe5234b661fa0a57a57f6ef75b58e03d7d959a", "v1", "small", "2026-04-02"),
+    ("1d35a24a2a63cc600c0cab43628a6df4cd3318e959b03307cf5f9f7e29ecf783", "v2", "large", "2026-04-10"),
+    ("781d10940fbc44be40064b5d43a056fc486c84ceaa55538226368b57314132bf", "v2", "small", "2026-04-10"),
+    ("94899c0f917d93f6fe81c95744d1e8ddab2d21d39228d2e4aec1fb2a25bff413", "v2", "large", "2026-04-28"),
+    ("33204f1acb5bd0002713e16a593847f24ceeafe711ed88bda2a352dc996a3373", "v2", "small", "2026-04-28"),
+    ("36e3a42e5cf14cd0020e72d92e1fdd9970f59b82170e421f0cbe1bb42bead3f0", "v2", "large", "2026-05-18"),
+    ("6a1015c47ccfcfa67c3b772385bccee357a4d37c3cda37bd202e9047f391ab82", "v4", "large", "2026-07-09"),
+    ("603a42db292c25278e9b23d94c7abbe77453f13e26a053c43c5c2f900b4136f7", "v4", "small", "2026-07-09"),
+)
+KNOWN_TEMPLATES: Mapping[str, tuple[str, SizeClass, str]] = {
+    digest: (generation, size_class, f"Google's template of {dated}")
+    for digest, generation, size_class, dated in _GOOGLES
 }
 
 
 def recognise(template_source: str) -> TemplateInfo:
     """Which of Google's templates a model file carries, by the hash of its text. Never runs it."""
-    text = template_source.replace("\r\n", "\n").strip()
-    digest = hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()
-    if digest in KNOWN_TEMPLATES:
-        generation, size_class, name = KNOWN_TEMPLATES[digest]
-        return TemplateInfo(generation, size_class, True, name, digest)
-    kind = "an unknown Gemma 4 template" if TURN_OPEN in text else "not a Gemma 4 template"
+    text = template_source.replace("\r\n", "\n")
+    given = _sha256(text)
+    for digest in (given, _sha256(text.strip())):
+        if digest in KNOWN_TEMPLATES:
+            generation, size_class, name = KNOWN_TEMPLATES[digest]
+            return TemplateInfo(generation, size_class, True, name, given)
+    if TURN_OPEN not in text:
+        return TemplateInfo(NEWEST, None, False, f"not a Gemma 4 template (sha256 {given[:12]})", given)
     primes = f"{CHANNEL_OPEN}thought\\n{CHANNEL_CLOSE}" in text
-    guess: SizeClass | None = None if TURN_OPEN not in text else "large" if primes else "small"
-    return TemplateInfo(NEWEST, guess, False, f"{kind} (sha256 {digest[:12]})", digest)
+    name = f"an unknown Gemma 4 template (sha256 {given[:12]})"
+    return TemplateInfo(NEWEST, "large" if primes else "small", False, name, given)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()
