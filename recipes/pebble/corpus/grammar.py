@@ -1,8 +1,8 @@
 """The phrase banks: reading, holding out, and saying one line in many ways.
 
 A bank file has sections ('== name | field | ...') of one phrase a line ('> ...' is an answer):
-'[a|b|]' is a choice, which may nest, and '{slot}' is filled by the generator. A stable hash keeps about 15 % of the lines of
-every section for evaluation; those are never trained on. Neighbours: every generator beside it.
+'[a|b|]' is a choice, which may nest, '{slot}' is filled by the generator. A stable hash keeps about 15 % of
+every section for evaluation, never trained on (units excepted). Neighbours: every generator here.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Banks:
                 if name in banks.sections:
                     raise ValueError(f"{path.name}: section {name!r} appears twice")
                 answers = tuple(line[1:].strip() for line in lines if line.startswith(">"))
-                kept = _select([line for line in lines if not line.startswith(">")], part)
+                kept = [line for line in lines if not line.startswith(">")]
+                kept = kept if name.startswith("units_") else _select(kept, part)
                 nodes = tuple(_compile(line) for line in kept)
                 banks.sections[name] = Section(name, tuple(fields), nodes, tuple(kept), answers)
         return banks

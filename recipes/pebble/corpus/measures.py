@@ -60,7 +60,7 @@ class UnitName:
 def units_of(banks: Banks, kind: str) -> list[UnitName]:
     """The units of a kind, as listed in the bank."""
     out = []
-    for source in banks[f"list_{kind}"].sources:
+    for source in banks[f"units_{kind}"].sources:
         head, _, weight = source.rpartition("/")
         names = head.split("/")
         if len(names) > 3:  # a unit with a slash of its own: km/h/km/h/km/h
