@@ -33,6 +33,8 @@ OTHER_WORDS = {
     "speculative_tokens": "drafted_tokens",
 }
 NEGATIVE = re.compile(
+    r"^(no|not|non|without|disable|disabled|dont|never|unset|unsafe|unknown|unused|unlimited)_|^disabled?$"
+)
     r"^(no|not|non|without|disable|disabled|dont|never|unset|unsafe|unknown|unused|unchecked|unlimited)_|^(disabled|disable)$"
 )
 
