@@ -35,8 +35,6 @@ OTHER_WORDS = {
 NEGATIVE = re.compile(
     r"^(no|not|non|without|disable|disabled|dont|never|unset|unsafe|unknown|unused|unlimited)_|^disabled?$"
 )
-    r"^(no|not|non|without|disable|disabled|dont|never|unset|unsafe|unknown|unused|unchecked|unlimited)_|^(disabled|disable)$"
-)
 
 
 def drawer_modules(modules) -> list[str]:
