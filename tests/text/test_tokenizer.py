@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Core
 
 from gemstead.errors import ConfigError, InputError
 from gemstead.text.control import CONTROL_TEXTS
@@ -109,6 +113,30 @@ def test_streaming_equals_whole_for_any_ids(ids: list[int]) -> None:
     for skip in (False, True):
         stream = tok.stream(skip_special=skip)
         assert "".join(map(stream.feed, ids)) + stream.finish() == tok.decode(ids, skip_special=skip)
+
+
+@cache
+def hugging_face_tokenizer() -> Any:
+    """The same vocabulary put together as Hugging Face's Gemma tokenizer is, specials included."""
+    tokens, types, merges = small_vocabulary()
+    pairs = [tuple(m.split(" ")) for m in merges]
+    core = Core(models.BPE(vocab={p: i for i, p in enumerate(tokens)}, merges=pairs, byte_fallback=True))
+    core.normalizer = normalizers.Replace(" ", "▁")
+    core.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    specials = [p for p, t in zip(tokens, types, strict=True) if t == CONTROL]
+    core.add_special_tokens([AddedToken(p, normalized=False, special=True) for p in specials])
+    return core
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.text(max_size=5) | st.sampled_from([*CONTROL_TEXTS.values(), "the user", " ", "\n\n"])).map(
+        "".join
+    )
+)
+def test_same_ids_as_hugging_face_builds_it(text: str) -> None:
+    encoded = hugging_face_tokenizer().encode(text, add_special_tokens=False).ids
+    assert small_tokenizer().encode(text, specials=True) == encoded
 
 
 def test_stream_never_emits_half_a_character() -> None:
