@@ -70,7 +70,7 @@ class Numbers:
 
     def whole(self, low: int, high: int) -> int:
         """A whole number, spread evenly over its number of digits."""
-        for _ in range(60):
+        for _ in range(400):
             top = self.rng.choice([10**k for k in range(1, len(str(high)) + 1)])
             n = self.rng.randint(low, max(low, min(high, top)))
             if self.rng.random() < 0.25 and n > 20:
@@ -85,7 +85,7 @@ class Numbers:
 
     def decimal(self, high: int = 1000) -> str:
         """Digits with one to three places that do not end in 0."""
-        for _ in range(60):
+        for _ in range(400):
             places = self.rng.choices([1, 2, 3], [50, 40, 10])[0]
             n = self.rng.randint(0, min(high, 10 ** self.rng.randint(1, len(str(high)))))
             part = "".join(self.rng.choice("0123456789") for _ in range(places - 1)) + self.rng.choice(
