@@ -1,0 +1,261 @@
+"""The public face: opening, logits, ids, chat, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gemstead
+from gemstead import model as model_module
+from gemstead.backend.base import Capabilities
+from gemstead.errors import CapacityError, ConfigError, InputError, WeightsError
+from gemstead.model import default_memory
+from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.types import Done, Message, SamplingParams, TextDelta, Tool
+from gemstead.weights.model_file import write_model_folder, write_model_gguf
+from gemstead.weights.vocabulary import Vocabulary
+from support.memory_store import MemoryStore
+from support.vocab import small_vocabulary
+
+VOCAB = 640  # the small vocabulary, filled up to what the drafter's clusters divide
+IDS = [2, 105, 7, 300, 301, 5]
+
+
+def resized(spec):
+    more = {"vocab_size_per_layer_input": VOCAB} if getattr(spec, "vocab_size_per_layer_input", 0) else {}
+    return replace(spec, vocab_size=VOCAB, **more)
+
+
+def arrays(spec, seed=0):
+    found = {name: t.values for name, t in MemoryStore(spec, seed=seed, scale=0.3).tensors.items()}
+    found["embed_tokens"] *= 0.2  # tied: else a token mostly follows itself
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A GGUF with a vocabulary, a folder without one, and a drafter; all of the same tiny model."""
+    home = tmp_path_factory.mktemp("models")
+    spec = resized(VARIANTS["tiny-e2b"])
+    spec = replace(spec, tokens=replace(spec.tokens, eos=(1, 106, 50)))
+    tokens, types, merges = small_vocabulary()
+    fill = VOCAB - len(tokens)
+    vocabulary = Vocabulary(tokens + [f"<fill{i}>" for i in range(fill)], types + [5] * fill, merges)
+    write_model_gguf(home / "tiny.gguf", spec, arrays(spec), vocabulary=vocabulary)
+    (home / "folder").mkdir()
+    write_model_folder(home / "folder", spec, arrays(spec), "f32")
+    drafter = resized(DRAFTERS["tiny-e2b"])
+    (home / "drafter").mkdir()
+    write_model_folder(home / "drafter", drafter, arrays(drafter, 1), "f32")
+    return home
+
+
+@pytest.fixture(scope="module")
+def model(files):
+    with gemstead.open(files / "tiny.gguf", memory="20MB") as opened:
+        yield opened
+
+
+def test_logits_of_any_length(model):
+    ids = np.random.default_rng(0).integers(0, VOCAB, 400)
+    logits = model.logits(ids)
+    assert logits.shape == (400, VOCAB)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert np.array_equal(model.logits(list(ids[:70])), logits[:70])
+    assert np.array_equal(model.logits(ids[:1]), logits[:1])
+
+
+def test_generate_is_the_argmax_of_logits(model):
+    greedy = SamplingParams(temperature=0, max_tokens=8)
+    ids = list(IDS)
+    for _ in range(8):
+        ids.append(int(model.logits(ids)[-1].argmax()))
+    assert model.generate(IDS, greedy) == ids[len(IDS) :]
+    seeded = SamplingParams(seed=3, max_tokens=8)
+    assert model.generate(IDS, seeded) == model.generate(IDS, seeded)
+    assert model.generate(IDS, SamplingParams(max_tokens=0)) == []
+
+
+@pytest.mark.parametrize("drafter", ["none", "ngram", "mtp"])
+@pytest.mark.parametrize("file", ["tiny.gguf", "folder"])
+def test_drafters_and_containers_agree(model, files, drafter, file):
+    path = files / "drafter" if drafter == "mtp" else drafter
+    for params in (SamplingParams(temperature=0, max_tokens=20), SamplingParams(seed=1, max_tokens=20)):
+        with gemstead.open(files / file, drafter=path, memory="20MB") as other:
+            assert other.generate(IDS, params) == model.generate(IDS, params)
+            assert (other.stats().drafted_tokens > 0) >= (drafter == "mtp")
+
+
+@pytest.mark.parametrize("bad", [[], [-1], [VOCAB], [1.5], "text", None, [[1]], [True]])
+def test_bad_ids(model, bad):
+    for call in (model.logits, model.generate):
+        with pytest.raises(InputError, match="whole numbers from 0 to"):
+            call(bad)
+
+
+def test_too_many_ids(model):
+    with pytest.raises(CapacityError, match=r"513 tokens.*context 512"):
+        model.logits([1] * 513)
+    assert model.logits([1] * 512).shape[0] == 512
+    with pytest.raises(CapacityError):
+        model.generate([1] * 512)
+
+
+def test_chat_yields_events(model):
+    events = list(model.chat([Message.user("the user")], seed=1, max_tokens=12))
+    assert isinstance(events[-1], Done)
+    assert events[-1].usage.completion_tokens <= 12
+    assert isinstance(model.ask("the user", tools=(), seed=1, max_tokens=5), str)
+
+
+def test_chat_takes_every_sampling_field_and_no_other(model):
+    everything = {"temperature": 0.5, "top_k": 5, "top_p": 0.9, "min_p": 0.1, "seed": 1, "max_tokens": 2}
+    everything |= {"stop": "the", "logprobs": 1, "repetition_penalty": 1.1}
+    everything |= {"presence_penalty": 0.1, "frequency_penalty": 0.1}
+    events = list(model.chat([Message.user("hi")], **everything))
+    assert isinstance(events[-1], Done)
+    assert all(e.logprobs for e in events if isinstance(e, TextDelta))
+    with pytest.raises(InputError, match=r"temprature, topk; allowed are temperature, top_k"):
+        model.chat([Message.user("hi")], temprature=1, topk=3)
+    with pytest.raises(InputError, match="top_p = 7"):
+        model.chat([Message.user("hi")], top_p=7)
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "says"),
+    [
+        ([], (), "messages is empty"),
+        ("hi", (), "messages is of type str"),
+        (["hi"], (), r"messages\[0\] is of type str"),
+        ([{"role": "user"}], (), r"messages\[0\] is of type dict"),
+        ([Message.user("hi")], [print], r"tools\[0\] is of type"),
+    ],
+)
+def test_chat_refuses_what_is_not_a_conversation(model, messages, tools, says):
+    with pytest.raises(InputError, match=says):
+        model.chat(messages, tools)
+
+
+def test_ask_raises_what_failed(model, monkeypatch):
+    def broken(_):
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(model._backend, "forward", broken)
+    with pytest.raises(gemstead.GemsteadError, match="the sky fell"):
+        model.ask("hi", tools=[Tool("look")])
+
+
+def test_generate_has_no_stop_strings(model):
+    with pytest.raises(InputError, match="stop strings"):
+        model.generate(IDS, SamplingParams(stop=("x",)))
+
+
+def test_a_model_without_tokenizer(files):
+    with gemstead.open(files / "folder", memory="20MB") as opened:
+        assert opened.logits(IDS).shape == (6, VOCAB)
+        for attempt in (lambda: opened.tokenizer, lambda: opened.chat([Message.user("hi")])):
+            with pytest.raises(ConfigError, match=r"folder/tokenizer\.json is missing"):
+                attempt()
+
+
+def test_threads_share_a_model(model):
+    results = {}
+
+    def work(i):
+        results[i] = model.generate([2, i], SamplingParams(seed=i, max_tokens=10))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+    assert results == {i: model.generate([2, i], SamplingParams(seed=i, max_tokens=10)) for i in range(6)}
+
+
+def test_closed_is_closed(files):
+    opened = gemstead.open(files / "tiny.gguf", memory="20MB")
+    stream = opened.chat([Message.user("hi")])
+    next(stream)
+    opened.close()
+    opened.close()
+    assert isinstance(list(stream)[-1], Done)
+    for call in (lambda: opened.logits(IDS), lambda: opened.generate(IDS), lambda: opened.ask("hi")):
+        with pytest.raises(ConfigError, match="closed"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"memory": "lots"}, ConfigError, "memory = 'lots'"),
+        ({"memory": 0}, ConfigError, "memory = 0"),
+        ({"memory": True}, ConfigError, "memory = True"),
+        ({"memory": 100}, ConfigError, "holds no page"),
+        ({"context": 0}, ConfigError, "context = 0"),
+        ({"context": "4k"}, ConfigError, "context = '4k'"),
+        ({"backend": "abacus"}, ConfigError, "abacus"),
+        ({"drafter": "nowhere"}, WeightsError, "nowhere"),
+    ],
+)
+def test_bad_options_are_refused(files, options, error, says):
+    with pytest.raises(error, match=says):
+        gemstead.open(files / "folder", **options)
+
+
+def test_models_and_drafters_are_told_apart(files):
+    with pytest.raises(ConfigError, match="is a drafter"):
+        gemstead.open(files / "drafter")
+    with pytest.raises(ConfigError, match="is a model, not a drafter"):
+        gemstead.open(files / "folder", drafter=files / "folder")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2GB", 2e9),
+        ("1.5 GiB", 1.5 * 2**30),
+        ("512mb", 512e6),
+        ("64KiB", 65536),
+        ("1000", 1000),
+        (7, 7),
+        (".5G", 5e8),
+    ],
+)
+def test_amounts_of_memory(text, value):
+    assert model_module._bytes(text) == value
+
+
+def test_the_default_ceiling(monkeypatch):
+    monkeypatch.setattr(model_module, "_available_bytes", lambda: 10_000_000_000)
+    spec = VARIANTS["e2b"]
+    can = Capabilities("x", spec, None, (24576, 12288), weights_bytes=4_000_000_000)
+    assert default_memory(can, None) == 3_000_000_000
+    assert default_memory(can, 4096) == 2 * 4096 * (24576 + 12288)
+    assert default_memory(replace(can, weights_bytes=20_000_000_000), None) == 64 << 20
+    assert default_memory(replace(can, free_bytes=1_000_000_000), None) == 500_000_000
+    assert model_module._available_bytes.__name__ == "<lambda>"
+
+
+def test_available_memory_is_a_number():
+    assert 0 < model_module._available_bytes() < 1 << 50
+
+
+def test_the_ceiling_is_kept_and_reported(files):
+    with gemstead.open(files / "tiny.gguf", memory=300_000) as opened:
+        opened.generate(IDS, SamplingParams(max_tokens=30, seed=0))
+        stats = opened.stats()
+        assert stats.memory_bytes == 300_000
+        assert stats.cache_bytes <= 300_000
+        with pytest.raises(CapacityError, match="300,000"):
+            opened.generate([1] * 500)
+
+
+def test_the_public_names_load_lazily():
+    assert "gemstead.model" in sys.modules
+    assert gemstead.open is model_module.open
+    assert gemstead.Model is model_module.Model
