@@ -8,5 +8,6 @@ REFERENCE_LOGITS = 1e-4
 # at most 3e-5 on a CPU; issue 2 allows 2e-3.
 TORCH_LOGITS = 2e-4
 
-# Gradients of one loss by two orders of summing, relative to the largest entry of each gradient.
+# Gradients of one loss by two orders of summing, relative to the largest entry of each gradient;
+# a gradient that is zero in theory (a router of one expert) comes out as noise below 1e-6.
 TORCH_GRADIENTS = 1e-4

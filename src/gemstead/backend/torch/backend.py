@@ -108,6 +108,13 @@ class TorchBackend:
 
     def forward(self, batch: Batch) -> Logits:
         """One forward, or one draft step when the batch carries hidden states."""
+        with torch.inference_mode():
+            logits, hidden = self.forward_tensors(batch)
+            keep_hidden = batch.want_hidden or batch.hidden_TD is not None
+            return Logits(_floats(logits), _floats(hidden) if keep_hidden else None)
+
+    def forward_tensors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same as tensors, logits and hidden state, differentiable: also through what the cache holds."""
         model, cache, ids = self.module, batch.cache, batch.token_ids
         assert isinstance(cache, PagedCache), "a batch carries a cache made by new_cache of this backend"
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.spec.vocab_size:
@@ -116,19 +123,13 @@ class TorchBackend:
                 f"{self.spec.name}: ids go from 0 to {self.spec.vocab_size - 1}; "
                 f"use the tokenizer of this model"
             )
-        with torch.inference_mode():
-            if batch.hidden_TD is None:
-                logits, hidden = self._forward(model, batch, cache)
-            else:
-                logits, hidden = self._draft(model, batch, cache)
-            wanted = hidden if batch.want_hidden or batch.hidden_TD is not None else None
-            return Logits(_floats(logits), None if wanted is None else _floats(wanted))
+        return (self._rows if batch.hidden_TD is None else self._draft)(model, batch, cache)
 
     def close(self) -> None:
         """Let go of the weights; a second close does nothing."""
         self._module = self._drafter = None
 
-    def _forward(self, model: TextModel, batch: Batch, cache: PagedCache) -> tuple[Tensor, Tensor]:
+    def _rows(self, model: TextModel, batch: Batch, cache: PagedCache) -> tuple[Tensor, Tensor]:
         spec, pool_of = self.spec, self.spec.pool_of_layer
         x_TD = model.embed(self._tensor(batch.token_ids))
         ple = model.per_layer_inputs(self._tensor(batch.token_ids), x_TD)
