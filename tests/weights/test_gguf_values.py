@@ -45,3 +45,29 @@ def test_a_single_reads_as_the_decimal_it_stands_for(tmp_path: Path) -> None:
     file = read_gguf(path)
     assert list(file.metadata.values()) == [1e-6, 0.1, 16777216.0, float("inf")]
     file.close()
+
+
+def test_strings_are_found_without_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    inner = text("b")  # the bytes of one string inside another: no place of its own
+    strings = [text("aa"), text(b"x" + inner), text(b"\xff"), text("b"), text(""), text("b")]
+    path.write_bytes(container(keys=(key("a", 9, array(8, len(strings), b"".join(strings))),)))
+    file = read_gguf(path)
+    found = file.metadata["a"]
+    assert (found.index("aa"), found.index("b"), found.index("")) == (0, 3, 4)
+    assert "b" in found
+    assert "c" not in found
+    assert 3 not in found
+    for absent in ("c", "a", "x"):
+        with pytest.raises(ValueError, match="not in the array"):
+            found.index(absent)
+    file.close()
+
+
+def test_a_string_array_is_a_sequence(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(container(keys=(key("a", 9, array(8, 3, text("x") + text("y") + text("z"))),)))
+    file = read_gguf(path)
+    found = file.metadata["a"]
+    assert (len(found), list(found), found[1], found[1:]) == (3, ["x", "y", "z"], "y", ["y", "z"])
+    file.close()

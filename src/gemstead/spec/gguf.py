@@ -24,7 +24,7 @@ MAX_LAYERS = 1024  # far above any Gemma; a larger count is a damaged or hostile
 _DEFAULT_FRACTION = 0.25  # of the pairs of a full layer turn, where no rope_freqs.weight says more
 _UNTURNED = 1e20  # a divisor this large in rope_freqs.weight stops a pair; writers use 1e30
 _STOP_PIECES = ("<turn|>", "<|tool_response>")  # what ends a model's turn besides the eos token
-_OTHER_TOKEN_KEYS = ("tokens", "bos_token_id", "padding_token_id", "suppress_tokens")
+_OTHER_TOKEN_KEYS = ("bos_token_id", "padding_token_id", "suppress_tokens")
 _END_KEYS = tuple(f"tokenizer.ggml.{key}" for key in ("eos_token_id", "eot_token_id", "eos_token_ids"))
 _TOKEN_KEYS = (*_END_KEYS, *(f"tokenizer.ggml.{key}" for key in _OTHER_TOKEN_KEYS))
 _DEFAULT_CENTROID_TOP_K = 32  # of the released drafters; GGUF has no settled key for it
@@ -332,8 +332,8 @@ def _tokens(meta: Mapping[str, Any], problems: Problems, vocab_size: int) -> Tok
     ends: dict[int, None] = {}
     for key in _END_KEYS:
         ends.update(dict.fromkeys(fields.token_ids(key) or ()))
-    pieces = fields.values.get("tokenizer.ggml.tokens")
-    if isinstance(pieces, list):
+    pieces = meta.get("tokenizer.ggml.tokens")
+    if isinstance(pieces, Sequence) and not isinstance(pieces, str):  # looked up, never copied: it is long
         ends.update(dict.fromkeys(pieces.index(piece) for piece in _STOP_PIECES if piece in pieces))
     suppressed = fields.token_ids("tokenizer.ggml.suppress_tokens") or ()
     return TokenIds(

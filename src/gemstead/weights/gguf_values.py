@@ -7,9 +7,9 @@ over once and decoded only when asked for. Refuses nested arrays. Neighbour: ggu
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -60,22 +60,58 @@ class NumberArray:
 
 
 @dataclass(frozen=True)
-class StringArray:
-    """An array of strings left in the file; its extent has been checked."""
+class StringArray(Sequence[str]):
+    """An array of strings left in the file between `start` and `end`; its extent has been checked."""
 
     file: MappedFile = field(repr=False)
     start: int
-    count: int
+    end: int
+    length: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tolist())
+
+    def __contains__(self, text: object) -> bool:
+        return isinstance(text, str) and self._find(text) is not None
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self.tolist()[index]
+
+    def index(self, text: Any, start: int = 0, stop: int | None = None) -> int:
+        """Where `text` stands first, decoding nothing; ValueError when it is absent."""
+        found = self._find(str(text))
+        if found is None or not start <= found < (self.length if stop is None else stop):
+            raise ValueError(f"{text!r} is not in the array")
+        return found
+
+    def _find(self, text: str) -> int | None:
+        """The number of the first string equal to `text`."""
+        raw = text.encode("utf-8")
+        wanted = len(raw).to_bytes(8, "little") + raw
+        buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
+        number, place = 0, buffer.find(wanted, at, self.end)
+        while place >= 0:
+            while at < place:  # the bytes may also occur inside a string: walk to be sure
+                at += 8 + unpack(buffer, at)[0]
+                number += 1
+            if at == place:
+                return number
+            place = buffer.find(wanted, place + 1, self.end)
+        return None
 
     def tolist(self) -> list[str]:
         """The strings, decoded; WeightsError naming the first that is not UTF-8."""
         buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
         strings: list[str] = []
         try:
-            for _ in range(self.count):
+            for _ in range(self.length):
                 end = at + 8 + unpack(buffer, at)[0]
                 strings.append(str(buffer[at + 8 : end], "utf-8"))
                 at = end
@@ -172,7 +208,7 @@ class Cursor:
         self.strings_left -= count
         if self.strings_left < 0:
             raise self.fail(f"{what} brings the strings to more than {MAX_STRINGS}, which is not believable")
-        array = StringArray(self.file, self.at, count)
+        start = self.at
         buffer, at, unpack = self.file.buffer, self.at, struct.Struct("<Q").unpack_from
         try:
             for _ in range(count):
@@ -182,4 +218,4 @@ class Cursor:
         if at > self.file.size:
             raise self.fail(f"a string of {what} runs past the end of the file")
         self.at = at
-        return array
+        return StringArray(self.file, start, at, count)
