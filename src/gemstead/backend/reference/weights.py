@@ -71,7 +71,8 @@ class Weights:
 
     def expert(self, name: str, expert: int) -> Floats:
         """The matrix of one expert, [O, I]; the other experts are not touched."""
-        return self._block(name, expert, expert + 1)[0]
+        matrix_OI: Floats = self._block(name, expert, expert + 1)[0]
+        return matrix_OI
 
     def integers(self, name: str) -> npt.NDArray[np.int64]:
         """An integer tensor (a drafter's token_ordering)."""
