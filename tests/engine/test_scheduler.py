@@ -102,6 +102,16 @@ def test_the_youngest_gives_its_pages_to_the_oldest():
     assert made[2].n_cached == 0
 
 
+def test_a_sequence_that_lost_its_pages_this_step_gets_none_for_its_drafts():
+    pages, scheduler = make(pages=7)
+    made = [sequence(pages, 7, generated=2, n_cached=8, first=10 * i) for i in range(3)]
+    live(pages, scheduler, *made)
+    scheduler.plan({made[2]: [1, 2]})
+    assert list(scheduler.waiting) == made[2:]
+    assert made[2].table.blocks == 0
+    assert [c.live for c in pages.counts()] == [6, 6]
+
+
 def test_when_nobody_can_read_on_the_youngest_gives_way():
     pages, scheduler = make(pages=4)
     old, young = sequence(pages, 100, n_cached=8), sequence(pages, 100, n_cached=8, first=200)

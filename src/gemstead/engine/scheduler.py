@@ -133,6 +133,8 @@ class Scheduler:
     def _decode_rows(self, drafts: Mapping[Sequence, Listing[int]]) -> list[Rows]:
         plan: list[Rows] = []
         for sequence in [s for s in self.live if s.is_decoding]:
+            if sequence not in self.live:  # an older one has just taken its pages
+                continue
             drafted = tuple(drafts.get(sequence, ()))
             if drafted and not self._pages.grow(sequence.table, sequence.n_cached + 1 + len(drafted)):
                 drafted = ()
