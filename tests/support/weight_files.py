@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.spec.tensors import drafter_tensors, text_tensors
@@ -50,8 +51,6 @@ def save_folder(folder: Path, spec: ModelSpec | DrafterSpec, formats: str = "f32
 
 def split_folder(folder: Path, shards: int) -> list[Path]:
     """Cut model.safetensors of a folder into shards with an index, as the safetensors package writes them."""
-    from safetensors.numpy import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)

@@ -71,3 +71,16 @@ def test_a_string_array_is_a_sequence(tmp_path: Path) -> None:
     found = file.metadata["a"]
     assert (len(found), list(found), found[1], found[1:]) == (3, ["x", "y", "z"], "y", ["y", "z"])
     file.close()
+
+
+def test_text_and_strings_have_a_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_values, "MAX_STRINGS", 5)
+    monkeypatch.setattr(gguf_values, "MAX_ALL_TEXT_BYTES", 20)
+    path = tmp_path / "m.gguf"
+    three = array(8, 3, text("x") * 3)
+    path.write_bytes(container(keys=(key("a", 9, three), key("b", 9, three))))
+    with pytest.raises(WeightsError, match="more than 5"):
+        read_gguf(path)
+    path.write_bytes(container(keys=(key("a", 8, text("x" * 15)), key("b", 8, text("x" * 5)))))
+    with pytest.raises(WeightsError, match="is 5 bytes long; at most 3 are believable"):
+        read_gguf(path)

@@ -26,8 +26,8 @@ from gemstead.weights.mapped import (
 )
 
 # Far above any real file (a Gemma 4 has < 1,000 tensors), so that a hostile count costs nothing.
-MAX_TENSORS = 100_000
-MAX_KEYS = 100_000
+MAX_TENSORS = 20_000
+MAX_KEYS = 20_000
 MAX_ALIGNMENT = 1 << 20
 MAX_NAME_BYTES = 1024  # of a key or a tensor; llama.cpp allows tensors 63
 MAX_ELEMENTS = 1 << 48

@@ -34,8 +34,9 @@ BOOL, STRING, ARRAY = 7, 8, 9
 
 # Far above any real file (a Gemma 4 has < 1,000 tensors and 0.8 million strings), so that a hostile
 # count costs neither minutes nor memory.
-MAX_STRINGS = 4_000_000
-MAX_TEXT_BYTES = 1 << 24
+MAX_STRINGS = 2_000_000
+MAX_TEXT_BYTES = 1 << 24  # of one value; a chat template has 16 kB
+MAX_ALL_TEXT_BYTES = 1 << 26
 # Small arrays become lists at once, up to this many values in a file; others stay NumberArray.
 _EAGER_VALUES = 1 << 18
 
@@ -129,6 +130,7 @@ class Cursor:
         self.file = file
         self.at = 0
         self.strings_left = MAX_STRINGS
+        self.text_left = MAX_ALL_TEXT_BYTES
         self.eager_left = _EAGER_VALUES
 
     def fail(self, fault: str) -> WeightsError:
@@ -154,8 +156,10 @@ class Cursor:
         """One string of at most `limit` bytes."""
         length = self.number("Q", f"the length of {what}")
         self.need(length, what)
+        limit = min(limit, self.text_left)
         if length > limit:
             raise self.fail(f"{what} is {length} bytes long; at most {limit} are believable")
+        self.text_left -= length
         raw = self.file.buffer[self.at : self.at + length]
         self.at += length
         try:
