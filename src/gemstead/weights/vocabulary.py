@@ -55,7 +55,7 @@ def _list(file: GgufFile, key: str, kind: type) -> list[Any]:
     value = file.metadata.get(key, [])
     if isinstance(value, (StringArray, NumberArray)):
         value = value.tolist()
-    if not isinstance(value, list) or any(type(x) is not kind for x in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= {kind}:
         raise WeightsError(f"{file.paths[0]}: {key} must be an array of {kind.__name__}")
     return value
 
