@@ -7,7 +7,6 @@ the code: the command line's own help, the chat's settings, the first line of ea
 from __future__ import annotations
 
 import ast
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -117,7 +116,6 @@ def stale() -> list[str]:
 
 def main() -> int:
     """Write, or with --check name the files that would change and fail."""
-    os.environ["COLUMNS"] = "90"
     changed = stale()
     for name in changed:
         print(f"{name}: {'out of date; run just gen' if '--check' in sys.argv else 'written'}")
