@@ -42,6 +42,11 @@ def test_logits_of_bfloat16_files(kind):
     np.testing.assert_allclose(logits(saved.folder, ids), theirs(saved, ids), rtol=0, atol=REFERENCE_LOGITS)
 
 
+def test_logits_of_the_unified_family():
+    saved, ids = saved_model("12b", family="Gemma4Unified"), random_ids("12b", LONGER_THAN_WINDOW)
+    np.testing.assert_allclose(logits(saved.folder, ids), theirs(saved, ids), rtol=0, atol=REFERENCE_LOGITS)
+
+
 def test_logits_of_the_text_part_of_a_whole_model():
     saved, ids = saved_whole_model(), random_ids("e2b", LONGER_THAN_WINDOW)
     np.testing.assert_allclose(logits(saved.folder, ids), theirs(saved, ids), rtol=0, atol=REFERENCE_LOGITS)
@@ -69,9 +74,12 @@ def test_greedy_continuation(kind):
 
 # Shorter than every window, exactly at one, and beyond.
 @pytest.mark.parametrize("length", [4, 8, 30])
-@pytest.mark.parametrize("kind", DRAFTERS)
-def test_drafter(kind, length):
-    target, drafter = saved_model(DRAFTERS[kind][0]), saved_drafter(kind)
+@pytest.mark.parametrize(
+    ("kind", "family"), [*((kind, "Gemma4") for kind in DRAFTERS), ("12b", "Gemma4Unified")]
+)
+def test_drafter(kind, family, length):
+    target = saved_model(DRAFTERS[kind][0], family=family)
+    drafter = saved_drafter(kind, family=family)
     ids = random_ids(DRAFTERS[kind][0], length, seed=3)
     with open_store(target.folder) as store, open_store(drafter.folder) as drafter_store:
         runner = Runner(open_backend("reference", store, drafter_store))

@@ -36,7 +36,6 @@ def format_of(formats, tensor):
 @pytest.mark.parametrize("kind", CASES)
 def test_logits_are_those_of_the_dequantised_weights(kind, formats, tmp_path, monkeypatch):
     config = text_config(kind, **{**WIDE, **CASES[kind]})
-    config._attn_implementation = "eager"
     model = transformers.Gemma4ForCausalLM(config).eval()
     model.save_pretrained(tmp_path / "hf")
     with open_store(tmp_path / "hf") as store:

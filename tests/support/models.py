@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -159,21 +159,23 @@ def _home() -> Path:
     return Path(home.name)
 
 
-def text_config(kind: str, **changes: Any) -> Any:
-    """transformers' configuration of a kind, with changes."""
+def text_config(kind: str, family: str = "Gemma4", **changes: Any) -> Any:
+    """transformers' configuration of a kind, with changes; "Gemma4Unified" is the family of the 12B."""
     settings = {**COMMON, **KINDS[kind], **changes}
     settings.setdefault("num_hidden_layers", len(settings["layer_types"]))
-    return transformers.Gemma4TextConfig(**settings)
+    if family == "Gemma4Unified":
+        settings = {k: v for k, v in settings.items() if "per_layer" not in k and "moe" not in k}
+    config = getattr(transformers, f"{family}TextConfig")(**settings)
+    config._attn_implementation = "eager"
+    return config
 
 
 @cache
-def saved_model(kind: str, seed: int = 0, dtype: str = "float32") -> Saved:
+def saved_model(kind: str, seed: int = 0, dtype: str = "float32", family: str = "Gemma4") -> Saved:
     """A random model of the kind, saved in `dtype` and, as `model`, loaded back in float32."""
-    config = text_config(kind)
-    config._attn_implementation = "eager"
-    model = transformers.Gemma4ForCausalLM(config)
+    model = getattr(transformers, f"{family}ForCausalLM")(text_config(kind, family))
     randomise(model, seed)
-    return _save(model, f"{kind}-{seed}-{dtype}", dtype)
+    return _save(model, f"{family}-{kind}-{seed}-{dtype}", dtype)
 
 
 @cache
@@ -198,42 +200,52 @@ def saved_whole_model(kind: str = "e2b", seed: int = 0) -> Saved:
 
 
 @cache
-def saved_drafter(kind: str, seed: int = 0) -> Saved:
-    """A random drafter for the target `DRAFTERS[kind][0]` of the same seed."""
+def saved_drafter(kind: str, seed: int = 0, family: str = "Gemma4") -> Saved:
+    """A random drafter for the target `DRAFTERS[kind][0]` of the same family."""
     target, own = DRAFTERS[kind]
-    settings = dict(own)
-    text = {**COMMON, **KINDS[target], "hidden_size": 32, "intermediate_size": 48}
-    head = {k: settings.pop(k) for k in list(settings) if "centroid" in k or k == "use_ordered_embeddings"}
-    text |= {"layer_types": pattern(3), "num_hidden_layers": 4, "num_kv_shared_layers": 4, **settings}
-    text |= {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "enable_moe_block": False}
-    text |= {"use_double_wide_mlp": False, "final_logit_softcapping": None}
-    backbone = {**COMMON, **KINDS[target]}["hidden_size"]
+    head = {k: v for k, v in own.items() if "centroid" in k or k == "use_ordered_embeddings"}
+    changes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "layer_types": pattern(3),
+        "num_kv_shared_layers": 4,
+        "hidden_size_per_layer_input": 0,
+        "vocab_size_per_layer_input": 0,
+        "enable_moe_block": False,
+        "use_double_wide_mlp": False,
+        "final_logit_softcapping": None,
+        **{k: v for k, v in own.items() if k not in head},
+    }
     with all_layers_shared():
-        config = transformers.Gemma4AssistantConfig(
-            text_config=transformers.Gemma4TextConfig(**text), backbone_hidden_size=backbone, **head
+        config = getattr(transformers, f"{family}AssistantConfig")(
+            text_config=text_config(target, family, **changes),
+            backbone_hidden_size={**COMMON, **KINDS[target]}["hidden_size"],
+            **head,
         )
         config._attn_implementation = "eager"
-        model = transformers.Gemma4AssistantForCausalLM(config)
+        model = getattr(transformers, f"{family}AssistantForCausalLM")(config)
         randomise(model, seed + 1000)
-        return _save(model, f"drafter-{kind}-{seed}", "float32")
+        return _save(model, f"drafter-{family}-{kind}-{seed}", "float32")
 
 
 @contextmanager
 def all_layers_shared() -> Any:
     """transformers 5.23 refuses a configuration whose layers all share K/V, which every drafter's do."""
-    config_class = transformers.Gemma4TextConfig
-    original = config_class.kv_sharing_modes
-
-    def modes(self: Any) -> list[str | None]:
-        if self.num_kv_shared_layers == self.num_hidden_layers:
-            return ["reuse"] * self.num_hidden_layers
-        return original.fget(self)
-
-    config_class.kv_sharing_modes = property(modes)
+    classes = (transformers.Gemma4TextConfig, transformers.Gemma4UnifiedTextConfig)
+    originals = [config_class.kv_sharing_modes for config_class in classes]
+    for config_class, original in zip(classes, originals, strict=True):
+        config_class.kv_sharing_modes = property(partial(_sharing_modes, original.fget))
     try:
         yield
     finally:
-        config_class.kv_sharing_modes = original
+        for config_class, original in zip(classes, originals, strict=True):
+            config_class.kv_sharing_modes = original
+
+
+def _sharing_modes(original: Any, config: Any) -> list[str | None]:
+    if config.num_kv_shared_layers == config.num_hidden_layers:
+        return ["reuse"] * config.num_hidden_layers
+    return original(config)
 
 
 def randomise(model: Any, seed: int) -> None:
