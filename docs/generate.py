@@ -56,12 +56,11 @@ def commands() -> str:
     from gemstead.cli.main import COMMANDS, cli
 
     parts = []
+    parent = cli.make_context("gemstead", [], resilient_parsing=True)
     for name in COMMANDS:
-        command = cli.get_command(click.Context(cli), name)
+        command = cli.get_command(parent, name)
         assert command is not None
-        context = click.Context(
-            command, info_name=f"gemstead {name}", terminal_width=90, max_content_width=90
-        )
+        context = click.Context(command, parent, name, terminal_width=90, max_content_width=90)
         parts.append(f"## gemstead {name}\n\n```text\n{command.get_help(context)}\n```")
     return "\n\n".join(parts)
 
