@@ -183,7 +183,9 @@ def judge(case: Case, said: str, results: list[ToolResult]) -> Outcome:
     made = [(r.call.name, str(r.result)) for r in results]
     wanted = list(zip((c.name for c in turn.calls), turn.results, strict=True))
     called = made == wanted or (len(made) == len(wanted) == 1 and _same_number(made[0], wanted[0]))
-    if turn.says:
+    if turn.group == "beyond it":
+        right = not results and re.search(BEYOND, said) is not None
+    elif turn.says:
         right = re.search(turn.says, said) is not None
     elif turn.calls:
         right = said == turn.answer or (called and all(_core(result) in said for _, result in wanted))

@@ -154,9 +154,9 @@ def orthogonal(x: torch.Tensor) -> torch.Tensor:
     tall = x.shape[-2] > x.shape[-1]
     y = (x.mT if tall else x).bfloat16()
     y = y / (y.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
+    for _ in range(5):  # the coefficients are Jordan et al.'s
         gram = y @ y.mT
-        y = 3.4445 * y + (-4.7750 * gram + 2.0315 * gram @ gram) @ y  # coefficients of Jordan et al.
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), y, beta=3.4445)
     return (y.mT if tall else y).to(x.dtype)
 
 

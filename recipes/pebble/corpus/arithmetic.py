@@ -65,7 +65,7 @@ def arithmetic(banks: Banks, rng: random.Random, style: Style, held: bool = Fals
 
 def ask(banks: Banks, form: Form, rng: random.Random, style: Style, held: bool) -> Turn:
     """A question of one form."""
-    numbers = Numbers(rng, held)
+    numbers = Numbers(rng, held, in_words=rng.random() < 0.05)
     slots, plain = _fill_names(banks, rng), {}
     for name, kind, below in form.slots:
         number = _number(numbers, kind, plain.get(below) if below else None)
@@ -166,6 +166,9 @@ def spaced(tokens: list[str]) -> str:
 
 def _typed(tokens: list[str], rng: random.Random) -> str:
     """The same expression as people type it: other glyphs, fewer blanks."""
+    if rng.random() < 0.12 and not {"(", "sqrt", "^"} & set(tokens):
+        words = {"*": rng.choice(["times", "multiplied by"]), "/": "divided by", "+": "plus", "-": "minus"}
+        return " ".join(words.get(token, token) for token in tokens)
     glyph = {op: rng.choice(options) if rng.random() < 0.5 else op for op, options in _GLYPHS.items()}
     glyph["^"] = rng.choice(["^", "**"])
     text = " ".join(glyph.get(token, token) for token in tokens)

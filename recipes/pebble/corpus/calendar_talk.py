@@ -40,6 +40,7 @@ _INTENTS = {
     "next_weekday": 1.5,
     "last_weekday": 1,
     "leap": 1,
+    "month_days": 1,
 }
 _HOLIDAYS = {
     "Christmas": "12-25",
@@ -209,6 +210,12 @@ def _arguments(
         verdict = "Yes" if calendar.isleap(year) else "No"
         slots["answer"] = f"{verdict}: 28 February {year} is followed by {{result}}."
         return {"amount": Bare("1"), "date": f"{year}-02-28", "operation": "add", "unit": "days"}
+    if intent == "month_days":
+        year, month = rng.randint(1990, 2040), rng.randint(1, 12)
+        slots["d"] = _cased(f"{calendar.month_name[month]} {year}", style)
+        after = date(year + month // 12, month % 12 + 1, 1)
+        arguments: dict[str, str | Bare] = {"operation": "difference", "unit": "days"}
+        return {**arguments, "date": f"{year}-{month:02d}-01", "other_date": after.isoformat()}
     if intent.endswith(("_add", "_subtract")):
         return _shift_arguments(intent, slots, rng, style, held)
     if intent == "date_weekday":

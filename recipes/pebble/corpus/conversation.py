@@ -24,8 +24,18 @@ from gemstead.agent.tools import BUILT_IN
 from gemstead.types import Tool
 
 ROW_TOKENS = 768  # a document must fit train.py's row
-_INTENTS = {"arithmetic": 27, "units": 17, "dates": 18, "about": 15, "chat": 8, "beyond": 14, "memory": 3}
+_INTENTS = {
+    "arithmetic": 27,
+    "units": 17,
+    "dates": 18,
+    "about": 15,
+    "chat": 8,
+    "beyond": 15,
+    "memory": 3,
+    "double": 2,
+}
 _KINDS = {"packed": 50, "packed_thinking": 26, "last_thinking": 15, "system": 5, "few_tools": 4}
+_TOOLED = ("arithmetic", "units", "dates")
 _LACKING = {"calculator": "no_calculator", "convert_units": "no_units", "date_math": "no_dates"}
 
 
@@ -117,10 +127,29 @@ class Conversations:
             return conversion(banks, rng, style, self.held)
         if intent == "dates":
             return date_question(banks, rng, style, today, self.held)
+        if intent == "double":
+            return self._double(style, today)
         if intent == "memory":
             asks = rng.random() < 0.15
             return recall(banks, rng, style, memory) if asks else tell(banks, rng, style, memory, self.held)
         return {"about": about, "chat": chat, "beyond": beyond}[intent](banks, rng, style)
+
+    def _double(self, style: Style, today: date) -> Turn:
+        """Two questions in one message: two calls, two answers."""
+        first, second = (self._fresh(self.rng.choice(_TOOLED), style, Memory(), today) for _ in range(2))
+        joint = self.rng.choice(
+            [" and ", ", and ", "? ", ". ", ". And ", "? And ", " and also ", "; ", ". Also, ", " - and "]
+        )
+        head = first.user.rstrip("?.! ")
+        tail = second.user if joint[-2] in ".?;" else second.user[:1].lower() + second.user[1:]
+        answers = [t.answer.replace("{result}", f"{{r{i}}}") for i, t in enumerate((first, second))]
+        return Turn(
+            head + joint + tail,
+            " ".join(answers),
+            "double",
+            thought=f"There are two questions. {first.thought} {second.thought}",
+            calls=[*first.calls, *second.calls],
+        )
 
     def _without_tool(self, turn: Turn, tools: tuple[Tool, ...]) -> Turn:
         """A question whose tool is not on offer is answered with what is missing."""

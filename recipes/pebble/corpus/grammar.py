@@ -15,6 +15,33 @@ from pathlib import Path
 
 PHRASES = Path(__file__).resolve().parent.parent / "phrases"
 HELD_PERCENT = 15
+ASKED_WISHES = (  # what may stand before a wish, as a question and as a statement; likewise for a thing
+    "how do I|how do I|how do I|how can I|how can I|how could I|how would I|how should I|how does one|"
+    "how do you|how do we|how can you|how to|what do I do to|what do I type to|what do I need to do to|"
+    "what must I do to|what command do I use to|which command do I need to|which command lets me|"
+    "what's the way to|where do I|where can I|what is the best way to|what's the easiest way to|"
+    "is there a way to|is it possible to|is there a command to|can I|can you|may I|could I|"
+    "am I able to|do you know how to|do you know how I can|what steps do I take to|any idea how to|"
+    "how am I supposed to|can you show me how to|can you explain how to|could you tell me how to"
+)
+SAID_WISHES = (
+    "I want to|I'd like to|I would like to|I need to|I have to|I am trying to|I'm trying to|help me|"
+    "help me to|show me how to|tell me how to|explain how to|explain how I can|teach me how to|"
+    "please explain how to|I don't know how to|I can't figure out how to|I wonder how to|how to|"
+    "let me know how to|steps to|i wanna|I wish to|need to|trying to|want to"
+)
+ASKED_THINGS = (
+    "what about|what do you know about|what can you tell me about|can you tell me about|"
+    "can you explain|how about|could you tell me about|what should I know about|could you explain|"
+    "do you know anything about"
+)
+SAID_THINGS = (
+    "tell me about|tell me more about|explain|explain to me|I have a question about|something about|"
+    "info on|information on|information about|details on|give me information about|"
+    "I'd like to know about|help with|I want to know about|I want to know more about|describe|"
+    "say something about|question about|please explain|please tell me about|let's talk about|"
+    "I need help with|I need to know about|I was wondering about"
+)
 Node = str | tuple["Node", ...] | list["Node"]  # text or '{slot}'; a sequence; a choice
 
 
@@ -63,16 +90,17 @@ class Banks:
     def load(cls, part: str = "train", folder: Path = PHRASES) -> Banks:
         """Read every .txt file of `folder`; part is 'train', 'held' or 'all'."""
         banks = cls(part)
+        found: dict[str, tuple[tuple[str, ...], list[str]]] = {}  # a section may go on in another file
         for path in sorted(folder.glob("*.txt")):
             for header, lines in _blocks(path.read_text(encoding="utf-8")):
-                name, *fields = (part_.strip() for part_ in header.split("|"))
-                if name in banks.sections:
-                    raise ValueError(f"{path.name}: section {name!r} appears twice")
-                answers = tuple(line[1:].strip() for line in lines if line.startswith(">"))
-                kept = [line for line in lines if not line.startswith(">")]
-                kept = kept if name.startswith("units_") else _select(kept, part)
-                nodes = tuple(_compile(line) for line in kept)
-                banks.sections[name] = Section(name, tuple(fields), nodes, tuple(kept), answers)
+                name, *fields = (field_.strip() for field_ in header.split("|"))
+                found.setdefault(name, (tuple(fields), []))[1].extend(lines)
+        for name, (fields, lines) in found.items():
+            answers = tuple(line[1:].strip() for line in lines if line.startswith(">"))
+            kept = list(dict.fromkeys(framed(line) for line in lines if not line.startswith(">")))
+            kept = kept if name.startswith("units_") else _select(kept, part)
+            nodes = tuple(_compile(line) for line in kept)
+            banks.sections[name] = Section(name, fields, nodes, tuple(kept), answers)
         return banks
 
     def __getitem__(self, name: str) -> Section:
@@ -103,6 +131,15 @@ def _blocks(text: str) -> list[tuple[str, list[str]]]:
         elif line and not line.startswith("#"):
             blocks[-1][1].append(line)
     return blocks
+
+
+def framed(line: str) -> str:
+    """A line that is only a wish ('~ install gemstead') or a thing ('= the licence') in a sentence."""
+    kinds = {"~ ": (ASKED_WISHES, SAID_WISHES), "= ": (ASKED_THINGS, SAID_THINGS)}
+    if line[:2] not in kinds:
+        return line
+    asked, said = kinds[line[:2]]
+    return f"[[{asked}] {line[2:]}?|[{asked}] {line[2:]}?|[{said}] {line[2:]}]"
 
 
 def _compile(line: str) -> Node:

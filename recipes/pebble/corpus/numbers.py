@@ -63,6 +63,7 @@ class Numbers:
 
     rng: random.Random
     held: bool = False
+    in_words: bool = False  # write whatever is below a thousand in words
 
     def _free(self, digits: str) -> bool:
         bare = digits.replace(".", "")
@@ -111,6 +112,9 @@ class Numbers:
             text = self.decimal() if self.rng.random() < 0.2 else str(self.whole(1, 999))
             sign = self.rng.choices(["-", "negative ", "minus "], [70, 18, 12])[0]
             return Number(sign + text, f"-{text}")
+        if kind == "Y":
+            year = str(self.rng.randint(1850, int(below) - 1) if below else self.rng.randint(1900, 2060))
+            return Number(year, year)
         low, high = _KINDS[kind]
         if below is not None and below.isdigit():
             high = max(low, min(high, int(below) - 1))
@@ -119,6 +123,9 @@ class Numbers:
     def written(self, n: int) -> Number:
         """A whole number with commas, in words or plain."""
         pick = self.rng.random()
+        if self.in_words and (n < 1000 or (n < 100_000 and n % 100 == 0)):
+            words = in_words(n, self.rng.choice("- -"))
+            return Number(words if self.rng.random() < 0.8 else words.replace(" and ", " "), str(n))
         if n >= 1000 and pick < 0.35:
             return Number(f"{n:,}", str(n))
         if (

@@ -28,7 +28,20 @@ _NOTED = {
     "like": "Noted: you like {x}.",
     "job": "Noted: you are a {x}.",
 }
-_SLOTS = ("place", "person", "topic", "animal", "food", "sport", "title", "object", "job")
+_SLOTS = (
+    "place",
+    "person",
+    "topic",
+    "animal",
+    "food",
+    "sport",
+    "title",
+    "object",
+    "job",
+    "noun",
+    "verb",
+    "adj",
+)
 
 
 @dataclass
@@ -58,7 +71,9 @@ def beyond(banks: Banks, rng: random.Random, style: Style) -> Turn:
     """A request that pebble must decline."""
     section = rng.choices(banks.starting("beyond_"), [50, 28, 9, 20])[0]
     slots = {name: banks.pick(f"list_{name}", rng) for name in _SLOTS}
-    slots["place2"], slots["topic2"] = banks.pick("list_place", rng), banks.pick("list_topic", rng)
+    for name in ("place", "topic", "person", "noun", "food", "sport"):
+        slots[f"{name}2"] = banks.pick(f"list_{name}", rng)
+    slots["made"], slots["made2"] = (_made(banks, rng) for _ in range(2))
     slots = {k: _lower(v, style, rng) for k, v in slots.items()}
     text = say(banks, rng.choice(section.lines), slots, style, rng, extras=0.22)
     return Turn(text, section.answers[0], section.name, thought=f"This is beyond me: {section.fields[0]}.")
@@ -69,12 +84,18 @@ def _lower(text: str, style: Style, rng: random.Random) -> str:
     return text.lower() if style.case == "lower" else text.upper() if style.case == "upper" else text
 
 
+def _made(banks: Banks, rng: random.Random) -> str:
+    """A word that does not exist, for all the words that pebble has never seen."""
+    return "".join(banks.pick("list_syllable", rng) for _ in range(rng.choice([2, 3, 3]))) + rng.choice(
+        ["", "n", "s"]
+    )
+
+
 def name(banks: Banks, rng: random.Random, held: bool) -> str:
     """A first name: a common one, or an invented one so that copying is learned."""
     if rng.random() < 0.5 and not held:
         return banks.pick("names", rng)
-    made = "".join(banks.pick("list_syllable", rng) for _ in range(rng.choice([2, 2, 3])))
-    return (made + rng.choice(["", "", "n", "s", "a"])).capitalize()
+    return _made(banks, rng).capitalize()
 
 
 def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: bool = False) -> Turn:

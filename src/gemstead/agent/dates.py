@@ -147,7 +147,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _join(*parts: str) -> str:
-    kept = [parts[0], *(part for part in parts[1:] if not part.startswith("0 "))]
+    kept = [part for part in parts if not part.startswith("0 ")] or [parts[0]]
     return kept[0] if len(kept) == 1 else f"{', '.join(kept[:-1])} and {kept[-1]}"
 
 
