@@ -86,7 +86,7 @@ def nucleus(values_V: Floats, weights_V: Floats, mass: float) -> Indices:
     surely = np.flatnonzero(bins < crossing)
     edge = np.flatnonzero(bins == crossing)
     edge = edge[np.argsort(-values_V[edge], kind="stable")]
-    missing = target - float(weights_V[surely].sum(dtype=np.float64))
+    missing = target - (float(passed[crossing - 1]) if crossing else 0.0)
     count = int(np.searchsorted(np.cumsum(weights_V[edge], dtype=np.float64), missing)) + 1
     return np.concatenate([surely, edge[:count]])
 
