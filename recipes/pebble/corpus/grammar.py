@@ -42,6 +42,34 @@ SAID_THINGS = (
     "say something about|question about|please explain|please tell me about|let's talk about|"
     "I need help with|I need to know about|I was wondering about"
 )
+THING_FRAMES = (  # around a noun phrase such as '17% of 2400', with and without a question mark
+    "what is|what's|whats|what is|what's|how much is|what would be|what do you get for|can you tell me|"
+    "could you tell me|can you calculate|could you calculate|can you work out|could you work out|"
+    "can you find|could you find|can you compute|can you figure out|can you give me|do you know|"
+    "would you tell me|could you please tell me|can you please tell me|could you figure out|"
+    "any idea what is|what do I get for|can I have|could I get|could you give me|do you happen to know"
+)
+SAID_THING_FRAMES = (
+    "calculate|compute|work out|find|tell me|give me|I need|I need to know|I'd like to know|"
+    "I want to know|please tell me|determine|figure out|get me|show me|help me find|help me work out|"
+    "help me calculate|find out|let me know|I'm looking for|I would like to know|I want|I would like|"
+    "quickly tell me|please calculate|please work out|please find|please compute|please give me|check|"
+    "I have to know|I'm trying to find|I'm trying to work out|let's find|look up|say|name"
+)
+COMMAND_FRAMES = (  # around a command such as 'multiply 6 by 7'
+    "can you|could you|would you|can you please|could you please|will you|would you please|"
+    "can I ask you to|can you help me|could you help me|do you mind if I ask you to|are you able to|"
+    "is it possible to|what do I get if I|what do you get if you|what do you get when you|"
+    "what happens if I|what is it if I|what is the result if I|what is the answer if you|"
+    "what's the outcome if I|what will I get if I|what if I|how do I|how would you|"
+    "what do we get when we|how much is it if I"
+)
+SAID_COMMAND_FRAMES = (
+    "please|I want you to|I'd like you to|I'd like to|I want to|I need to|I need you to|help me|"
+    "help me to|let's|try to|go ahead and|we have to|I have to|I must|I would like to|you should|"
+    "please help me|now|next,|just|kindly|I'm trying to|I am supposed to|my teacher wants me to|"
+    "be so kind and|quickly"
+)
 Node = str | tuple["Node", ...] | list["Node"]  # text or '{slot}'; a sequence; a choice
 
 
@@ -134,12 +162,17 @@ def _blocks(text: str) -> list[tuple[str, list[str]]]:
 
 
 def framed(line: str) -> str:
-    """A line that is only a wish ('~ install gemstead') or a thing ('= the licence') in a sentence."""
-    kinds = {"~ ": (ASKED_WISHES, SAID_WISHES), "= ": (ASKED_THINGS, SAID_THINGS)}
-    if line[:2] not in kinds:
+    """A line in a sentence: a wish ('~ install it'), a topic ('= pipes'), a thing ('@'), a command ('!')."""
+    frames = {
+        "~ ": (ASKED_WISHES, SAID_WISHES),
+        "= ": (ASKED_THINGS, SAID_THINGS),
+        "@ ": (THING_FRAMES, SAID_THING_FRAMES),
+        "! ": (COMMAND_FRAMES, SAID_COMMAND_FRAMES),
+    }
+    if line[:2] not in frames:
         return line
-    asked, said = kinds[line[:2]]
-    return f"[[{asked}] {line[2:]}?|[{asked}] {line[2:]}?|[{said}] {line[2:]}]"
+    asked, said = frames[line[:2]]
+    return f"[[{asked}] {line[2:]}?|[{said}] {line[2:]}]"
 
 
 def _compile(line: str) -> Node:
