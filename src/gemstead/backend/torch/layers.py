@@ -23,31 +23,43 @@ def empty(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(*shape))
 
 
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype matrix products run in: autocast's where it is on, else x's."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 class _Rms(torch.autograd.Function):
     """The norm with its gradient written out: a third of the passes over memory of the composed one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-        wide = x.float()  # float32 whatever the model's dtype: the mean of squares would lose digits
-        inverse = (torch.linalg.vecdot(wide, wide)[..., None] / x.shape[-1] + eps).rsqrt()
+        dtype = compute_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.float()  # float32 whatever the model's dtype: the mean of squares would lose digits
+            inverse = (torch.linalg.vecdot(wide, wide)[..., None] / x.shape[-1] + eps).rsqrt()
+            y = wide * inverse
+            y = y if weight is None else y.mul_(weight)
         ctx.save_for_backward(x, weight, inverse)
-        y = wide * inverse
-        return (y if weight is None else y * weight.float()).to(x.dtype)
+        return y.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight, inverse = ctx.saved_tensors
-        y, g, g_weight = x.float() * inverse, g.float(), None
-        if weight is not None:
-            if ctx.needs_input_grad[1]:
-                g_weight = (g * y).flatten(0, -2).sum(0).to(weight.dtype)
-            g = g * weight.float()
-        along = torch.linalg.vecdot(g, y)[..., None] / -x.shape[-1]
-        return (torch.addcmul(g, y, along) * inverse).to(x.dtype), g_weight, None
+        g, wide, g_weight = g.float(), x.float(), None
+        with torch.autocast(x.device.type, enabled=False):
+            product = g * wide
+            if weight is None:
+                along, g = product.sum(-1, keepdim=True), g.clone()
+            else:
+                along, g = (product @ weight.float())[..., None], g * weight
+                g_weight = (inverse.flatten() @ product.flatten(0, -2)).to(weight.dtype)
+            along *= inverse.square() / -x.shape[-1]
+            return g.addcmul_(wide, along).mul_(inverse).to(x.dtype), g_weight, None
 
 
 def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32, result in x's dtype."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32, result in the compute dtype."""
     y: Tensor = _Rms.apply(x, weight, eps)
     return y
 

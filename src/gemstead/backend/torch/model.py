@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from gemstead.backend.torch.attention import attend, take, visible
-from gemstead.backend.torch.layers import Layer, Rope, empty, rms, rope_table, softcap
+from gemstead.backend.torch.layers import Layer, Rope, compute_dtype, empty, rms, rope_table, softcap
 from gemstead.backend.torch.loading import TableTensor, fill
 from gemstead.spec.model import ModelSpec
 
@@ -48,12 +48,6 @@ def block(
     if columns is not None:
         x, h = take(x, columns), take(h, columns)
     return layer.finish(x, attend(layer.self_attn.queries(h, ropes[1]), *kv, mask), ple), kv
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype matrix products run in: autocast's where it is on, else x's."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class TextModel(nn.Module):
