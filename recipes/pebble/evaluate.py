@@ -246,7 +246,7 @@ def main() -> None:
     parser.add_argument("--model", default="pebble")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--questions", type=Path, default=HERE / "out/data/questions.jsonl")
-    parser.add_argument("--count", type=int, default=600, help="of held-out questions")
+    parser.add_argument("--count", type=int, default=600, help="at most, of each kind")
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--failures", type=Path, default=HERE / "out/failures.txt")
     parser.add_argument("--write", action="store_true")
@@ -257,7 +257,8 @@ def main() -> None:
         "strangers": strangers(HERE / "strangers.txt"),
     }
     tables, failures = [], []
-    for title, cases in sets.items():
+    for title, found in sets.items():
+        cases = found[: flags.count]
         outcomes = {}
         for thinking in (False, True):
             with ThreadPoolExecutor(flags.parallel) as pool:
