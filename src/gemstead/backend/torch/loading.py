@@ -7,31 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+
+from gemstead.weights.tensor import Tensor as StoredTensor
 
 SLICE_BYTES = 64 << 20  # of float32 unpacked at once; a 262,144-row embedding takes some 25 slices
 
 
-class TableTensor(Protocol):
-    """What is read of a weights.tensor.Tensor."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def float32(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]: ...
-
-    def rows(self, index: npt.ArrayLike) -> npt.NDArray[np.float32]: ...
-
-    def int64(self) -> npt.NDArray[np.int64]: ...
-
-
 def fill(
-    module: nn.Module, tensors: Mapping[str, TableTensor], device: torch.device, dtype: torch.dtype
+    module: nn.Module, tensors: Mapping[str, StoredTensor], device: torch.device, dtype: torch.dtype
 ) -> None:
     """Replace every parameter and buffer of a module built on the meta device by the tensor of its name."""
     for name, old in list(module.named_parameters()):
@@ -43,7 +29,7 @@ def fill(
         setattr(module.get_submodule(owner), leaf, torch.from_numpy(tensors[name].int64()).to(device))
 
 
-def unpack(tensor: TableTensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def unpack(tensor: StoredTensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A tensor as `dtype` on `device`, dequantised slice by slice along its leading axis."""
     out = torch.empty(tensor.shape, dtype=dtype, device=device)
     step = max(1, SLICE_BYTES // (4 * math.prod(tensor.shape[1:])))

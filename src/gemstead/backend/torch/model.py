@@ -19,11 +19,12 @@ from torch.utils.checkpoint import checkpoint
 
 from gemstead.backend.torch.attention import attend, take, visible
 from gemstead.backend.torch.layers import Layer, Rope, compute_dtype, empty, rms, rope_table, softcap
-from gemstead.backend.torch.loading import TableTensor, fill
+from gemstead.backend.torch.loading import fill
 from gemstead.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
+    from gemstead.weights.tensor import Tensor as StoredTensor
 
 KV = tuple[Tensor, Tensor]
 
@@ -58,7 +59,7 @@ class TextModel(nn.Module):
     its rows are read from there, one per token.
     """
 
-    def __init__(self, spec: ModelSpec, per_layer_source: TableTensor | None = None) -> None:
+    def __init__(self, spec: ModelSpec, per_layer_source: StoredTensor | None = None) -> None:
         super().__init__()
         self.spec, self.per_layer_source = spec, per_layer_source
         self.checkpointing = False
