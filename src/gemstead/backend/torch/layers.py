@@ -60,8 +60,12 @@ class _Rms(torch.autograd.Function):
 
 def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32, result in the compute dtype."""
-    y: Tensor = _Rms.apply(x, weight, eps)
-    return y
+    if torch.is_grad_enabled():
+        y: Tensor = _Rms.apply(x, weight, eps)
+        return y
+    # A single row costs mostly its calls into torch: this is one call where the gradient's path makes ten.
+    scale = None if weight is None else weight.float()
+    return functional.rms_norm(x.float(), (x.shape[-1],), scale, eps).to(compute_dtype(x))
 
 
 def gelu(x: Tensor) -> Tensor:
