@@ -19,7 +19,7 @@ from gemstead.errors import InputError
 MAX_CHARS = 400
 MAX_DEPTH = 40
 MAX_BITS = 16_384  # of a numerator or denominator; about 4900 digits
-SIGNIFICANT = 10  # digits shown of a value that does not end
+SIGNIFICANT = 8  # digits shown of a value that does not end
 _DECIMAL = Context(prec=60)
 
 _TOKEN = re.compile(
@@ -36,6 +36,7 @@ _WORDS = {
     "mod": "mod",
     "percent": "%",
 }
+_PI = Fraction(Decimal("3.14159265358979323846264338327950288419716939937510"))
 _EULER = Fraction(Decimal("2.71828182845904523536028747135266249775724709369995"))
 
 
@@ -228,7 +229,6 @@ _FUNCTIONS: dict[str, tuple[int, int, Callable[..., Fraction]]] = {  # name: few
     "tan": (1, 1, _floating(math.tan)),
     "radians": (1, 1, lambda v: v * _PI / 180),
 }
-_PI = Fraction(Decimal("3.14159265358979323846264338327950288419716939937510"))
 
 
 class _Parser:

@@ -62,32 +62,27 @@ def run_turns(
     """
     said = list(messages)
     usage = Usage()
-    for round_number in range(1, max_rounds + 1):
+    for _ in range(max_rounds):
         this = _Round()
         yield from _listen(chat(list(said)), this)
-        if this.end is None:
-            yield Failed(GemsteadError("the request ended without a final event"), usage)
+        end = this.end or Failed(GemsteadError("the request ended without a final event"))
+        usage = add_usage(usage, end.usage)
+        if isinstance(end, Failed):
+            yield Failed(end.error, usage)
             return
-        usage = add_usage(usage, this.end.usage)
-        if isinstance(this.end, Failed):
-            yield Failed(this.end.error, usage)
-            return
-        if not this.calls or this.end.reason not in ("tool_calls", "stop"):
+        if not this.calls or end.reason not in ("tool_calls", "stop"):
             said.append(Message.assistant(this.text, reasoning=this.thought or None))
-            break
+            messages[:] = said
+            yield Done(end.reason, usage, end.cause)
+            return
         # Text before a call stays out of the history: the template would place it after the results.
         said.append(Message.assistant(reasoning=this.thought or None, tool_calls=this.calls))
         for call in this.calls:
             outcome = call_tool(call, tools)
             said.append(Message.tool(outcome.result, call=call))
             yield outcome
-        if round_number == max_rounds:
-            cause = f"stopped after {max_rounds} rounds of tool calls"
-            messages[:] = said
-            yield Done("tool_calls", usage, cause)
-            return
     messages[:] = said
-    yield Done(this.end.reason, usage, this.end.cause)
+    yield Done("tool_calls", usage, f"stopped after {max_rounds} rounds of tool calls")
 
 
 def _listen(events: Iterator[Event], into: _Round) -> Iterator[Event]:

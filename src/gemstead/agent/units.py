@@ -225,6 +225,17 @@ def find_units(spelling: str) -> list[Unit]:
     return _FOLDED[near[0]] if near else []
 
 
+def shown(value: Fraction) -> str:
+    """A converted value: whole numbers whole, others to seven significant digits, as measures go."""
+    if value.denominator == 1:
+        return format_number(value)
+    exponent = len(str(abs(int(value)))) if abs(value) >= 1 else 0
+    if exponent not in range(1, 16):
+        return format_number(Fraction(f"{float(value):.7g}"))
+    places = max(0, 7 - exponent)
+    return format_number(Fraction(round(value * 10**places), 10**places))
+
+
 def convert(value: Fraction, from_unit: str, to_unit: str) -> str:
     """`value` converted, as text with both units named: '5 miles = 8.04672 kilometres'.
 
@@ -240,5 +251,5 @@ def convert(value: Fraction, from_unit: str, to_unit: str) -> str:
         raise InputError(f"{a.plural} measure {a.kind} but {b.plural} measure {b.kind}")
     source, target = pair
     result = (value * source.factor + source.offset - target.offset) / target.factor
-    before, after = format_number(value), format_number(result)
+    before, after = format_number(value), shown(result)
     return f"{before} {source.label(before)} = {after} {target.label(after)}"
