@@ -84,8 +84,11 @@ def _set_today(day: date) -> None:
 def _from_record(turn: dict[str, Any]) -> Expected:
     calls = [ToolCall(c["name"], _typed(c["arguments"]), id=f"c{i}") for i, c in enumerate(turn["calls"])]
     group = GROUPS.get(calls[0].name if calls else turn["intent"].split("_")[0], "conversation")
-    results = [c["result"] for c in turn["calls"]]
-    return Expected(turn["user"], calls, results, turn["answer"], group=group)
+    results = [str(call_tool(call, tools.BUILT_IN).result) for call in calls]  # as the tools answer now
+    answer = turn["answer"]
+    for call, result in zip(turn["calls"], results, strict=True):
+        answer = answer.replace(call["result"], result)
+    return Expected(turn["user"], calls, results, answer, group=group)
 
 
 def _typed(arguments: dict[str, str]) -> dict[str, Any]:

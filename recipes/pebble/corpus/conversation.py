@@ -34,7 +34,7 @@ _INTENTS = {
     "memory": 3,
     "double": 2,
 }
-_KINDS = {"packed": 50, "packed_thinking": 26, "last_thinking": 15, "system": 5, "few_tools": 4}
+_KINDS = {"packed": 54, "packed_thinking": 27, "last_thinking": 10, "system": 5, "few_tools": 4}
 _TOOLED = ("arithmetic", "units", "dates")
 _LACKING = {"calculator": "no_calculator", "convert_units": "no_units", "date_math": "no_dates"}
 

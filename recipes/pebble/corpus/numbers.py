@@ -72,9 +72,9 @@ class Numbers:
     def whole(self, low: int, high: int) -> int:
         """A whole number, spread evenly over its number of digits."""
         for _ in range(400):
-            top = self.rng.choice([10**k for k in range(1, len(str(high)) + 1)])
-            n = self.rng.randint(low, max(low, min(high, top)))
-            if self.rng.random() < 0.25 and n > 20:
+            digits = self.rng.randint(len(str(low)), len(str(high)))
+            n = self.rng.randint(max(low, 10 ** (digits - 1)), min(high, 10**digits - 1))
+            if self.rng.random() < 0.2 and n > 99:
                 n = self._rounded(n)
             if low <= n <= high and self._free(str(n)):
                 return n
