@@ -34,7 +34,7 @@ _INTENTS = {
     "memory": 3,
     "double": 2,
 }
-_KINDS = {"packed": 54, "packed_thinking": 27, "last_thinking": 10, "system": 5, "few_tools": 4}
+_KINDS = {"packed": 61, "packed_thinking": 22, "last_thinking": 8, "system": 5, "few_tools": 4}
 _TOOLED = ("arithmetic", "units", "dates")
 _LACKING = {"calculator": "no_calculator", "convert_units": "no_units", "date_math": "no_dates"}
 

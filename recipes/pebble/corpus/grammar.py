@@ -1,7 +1,7 @@
 """The phrase banks: reading, holding out, and saying one line in many ways.
 
 A bank file has sections ('== name | field | ...') of one phrase a line ('> ...' is an answer):
-'[a|b|]' is a choice, which may nest, '{slot}' is filled by the generator. A stable hash keeps about 15 % of
+'[a|b|]' is a choice, which may nest, '{slot}' is filled by the generator. A stable hash keeps about 8 % of
 every section for evaluation, never trained on (units excepted). Neighbours: every generator here.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PHRASES = Path(__file__).resolve().parent.parent / "phrases"
-HELD_PERCENT = 15
+HELD_PERCENT = 8
 ASKED_WISHES = (  # what may stand before a wish, as a question and as a statement; likewise for a thing
     "how do I|how do I|how do I|how can I|how can I|how could I|how would I|how should I|how does one|"
     "how do you|how do we|how can you|how to|what do I do to|what do I type to|what do I need to do to|"
