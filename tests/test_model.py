@@ -259,3 +259,25 @@ def test_the_public_names_load_lazily():
     assert "gemstead.model" in sys.modules
     assert gemstead.open is model_module.open
     assert gemstead.Model is model_module.Model
+
+
+def test_a_model_says_how_it_is_sampled(tmp_path):
+    """The file's own wishes are the defaults; what the caller gives wins; an impossible wish is refused."""
+    spec = resized(VARIANTS["tiny-e2b"])
+    asks = {"general.sampling.temp": 0.0, "general.sampling.top_k": 7}
+    write_model_gguf(tmp_path / "m.gguf", spec, arrays(spec), metadata=asks)
+    with gemstead.open(tmp_path / "m.gguf", memory="20MB") as opened:
+        assert (opened.sampling.temperature, opened.sampling.top_k, opened.sampling.top_p) == (0.0, 7, 0.95)
+        given = model_module.sampling_params({"temperature": 0.5}, opened.sampling)
+        assert (given.temperature, given.top_k) == (0.5, 7)
+        assert opened.generate(IDS, replace(opened.sampling, max_tokens=4)) == opened.generate(
+            IDS, SamplingParams(temperature=0.0, max_tokens=4)
+        )
+    write_model_gguf(tmp_path / "m.gguf", spec, arrays(spec), metadata={"general.sampling.temp": -1.0})
+    with pytest.raises(WeightsError, match=r"m\.gguf asks to be sampled .* temperature = -1\.0"):
+        gemstead.open(tmp_path / "m.gguf", memory="20MB")
+    (tmp_path / "folder").mkdir()
+    write_model_folder(tmp_path / "folder", spec, arrays(spec), "f32")
+    (tmp_path / "folder" / "generation_config.json").write_text('{"do_sample": false, "top_k": 3}')
+    with gemstead.open(tmp_path / "folder", memory="20MB") as opened:
+        assert (opened.sampling.temperature, opened.sampling.top_k) == (0.0, 3)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Listing
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,7 +27,7 @@ from gemstead.engine.draft import Drafter, MtpDrafter, NgramDrafter
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
-from gemstead.errors import ConfigError, InputError
+from gemstead.errors import ConfigError, InputError, WeightsError
 from gemstead.session import Session
 from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.text.template import NEWEST, recognise
@@ -54,7 +54,6 @@ MOST_CONTEXTS = 2
 _LEAST_KV_BYTES = 64 << 20
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _SAMPLING = tuple(f.name for f in fields(SamplingParams))
-_CARD = SamplingParams()
 
 
 def open(  # noqa: A001 (the public name is gemstead.open)
@@ -103,6 +102,7 @@ class Model:
 
     def __init__(self, store: Store, backend: Backend, engine: Engine, drafter: Store | None = None) -> None:
         self.store = store
+        self.sampling = default_sampling(store)
         self.engine = engine
         self._backend = backend
         self._drafter = drafter
@@ -146,9 +146,13 @@ class Model:
         scores: Floats = np.concatenate(sequence.scores or [])
         return scores
 
-    def generate(self, token_ids: Listing[int], sampling: SamplingParams = _CARD) -> list[int]:
-        """The ids the model adds, up to max_tokens, the context, or an ending id, which is included."""
+    def generate(self, token_ids: Listing[int], sampling: SamplingParams | None = None) -> list[int]:
+        """The ids the model adds, up to max_tokens, the context, or an ending id, which is included.
+
+        Without `sampling` the model's own defaults hold (`Model.sampling`).
+        """
         self._check_open()
+        sampling = self.sampling if sampling is None else sampling
         if sampling.stop:
             raise InputError(
                 "generate() works on ids and knows no stop strings; use chat(), or leave stop out"
@@ -168,13 +172,14 @@ class Model:
         """The events of the next assistant message: text, thoughts, tool calls, then one Done or Failed.
 
         Keywords are the fields of SamplingParams: temperature, top_k, top_p, min_p, seed, max_tokens,
-        stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty. Runs no tools.
+        stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty; what is not given is
+        as the model's files ask, or as Gemma 4's card does (`Model.sampling`). Runs no tools.
         """
         self._check_open()
         request = Request(
             messages=_checked(messages, Message, "messages"),
             tools=_checked(tools, Tool, "tools"),
-            sampling=sampling_params(sampling),
+            sampling=sampling_params(sampling, self.sampling),
             thinking=thinking,
         )
         if not request.messages:
@@ -243,14 +248,22 @@ class Model:
         return ConfigError(f"{attempt}, but {missing}; logits() and generate() work on token ids without it")
 
 
-def sampling_params(given: dict[str, Any]) -> SamplingParams:
-    """SamplingParams from keywords; InputError naming what is unknown and what is allowed."""
+def default_sampling(store: Store) -> SamplingParams:
+    """How the model's files ask to be sampled, and Gemma 4's card where they say nothing."""
+    try:
+        return SamplingParams(**store.sampling)
+    except InputError as error:
+        raise WeightsError(f"{store.path} asks to be sampled in an impossible way: {error}") from error
+
+
+def sampling_params(given: dict[str, Any], defaults: SamplingParams) -> SamplingParams:
+    """SamplingParams from keywords over defaults; InputError naming what is unknown and what is allowed."""
     unknown = sorted(set(given) - set(_SAMPLING))
     if unknown:
         raise InputError(f"unknown sampling option {', '.join(unknown)}; allowed are {', '.join(_SAMPLING)}")
     stop = given.get("stop", ())
     stop = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    return SamplingParams(**{**given, "stop": stop})
+    return replace(defaults, **{**given, "stop": stop})
 
 
 def default_memory(can: Capabilities, context: int | None) -> int:

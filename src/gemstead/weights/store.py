@@ -28,6 +28,7 @@ from gemstead.weights.jsonfile import read_object
 from gemstead.weights.locate import Located, locate
 from gemstead.weights.mapped import brief
 from gemstead.weights.safetensors import SafetensorsFile, read_safetensors, read_sharded
+from gemstead.weights.sampling import from_generation_config, from_metadata
 from gemstead.weights.tensor import Tensor
 from gemstead.weights.vocabulary import Vocabulary, vocabulary_of
 
@@ -39,7 +40,8 @@ _MAX_PAIRS = 1 << 16  # of a head; Gemma 4 has 256
 class Store:
     """An opened model: spec, tensors, and what else its files say. Close it, or use it in `with`.
 
-    `tokenizer_json` is the path of a Hugging Face tokenizer beside the weights, if there is one.
+    `tokenizer_json` is the path of a Hugging Face tokenizer beside the weights, if there is one;
+    `sampling` holds the sampling options its files ask for, unchecked, by SamplingParams' names.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Store:
     chat_template: str | None = field(repr=False)
     tokenizer_json: Path | None
     source: GgufFile | SafetensorsFile = field(repr=False)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
@@ -110,6 +113,7 @@ def _open_gguf(path: Path, located: Located) -> Store:
             chat_template=template if isinstance(template, str) else None,
             tokenizer_json=None,
             source=source,
+            sampling=from_metadata(source.metadata),
         )
     except BaseException:
         source.close()
@@ -184,6 +188,7 @@ def _open_safetensors(path: Path, located: Located, config_path: Path) -> Store:
             chat_template=template,
             tokenizer_json=tokenizer if tokenizer.exists() else None,
             source=source,
+            sampling=from_generation_config(generation or {}),
         )
     except BaseException:
         source.close()
