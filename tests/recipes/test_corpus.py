@@ -47,7 +47,8 @@ def test_every_bank_line_can_be_said_and_every_call_works() -> None:
         assert turn.answer[-1] in '.!?"', turn
         for call in turn.calls:
             expected = "error: " in call.result
-            assert not expected or "measure" in call.result or "has only" in call.result, turn
+            reasons = ("measure", "has only", "no real square root")  # refusals pebble learns to pass on
+            assert not expected or any(reason in call.result for reason in reasons), turn
 
 
 def test_answers_quote_the_result() -> None:
