@@ -1,0 +1,192 @@
+"""The structs that cross the C ABI, as ctypes; native/include/layout.h is generated from them.
+
+`just gen` writes the header, a test compares it, and opening the library compares sizes. Nothing
+here computes; backend.py fills the structs from a ModelSpec and a Store.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from typing import Any
+
+MAX_POOLS = 4
+
+
+class Matrix(ctypes.Structure):
+    """A matrix [copies * rows, columns] of a ggml type; packed: in the kernels' order (gs_pack)."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("format", c_int32),
+        ("packed", c_int32),
+        ("copies", c_int32),
+        ("reserved", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+    )
+
+
+class Pool(ctypes.Structure):
+    """KV-owning layers of equal shape."""
+
+    _fields_ = (("num_kv_heads", c_int32), ("head_dim", c_int32), ("num_layers", c_int32), ("v_from_k", c_int32))
+
+
+class Spec(ctypes.Structure):
+    """A text decoder: sizes, and what is not inside a layer. per_layer_width 0: no PLE."""
+
+    _fields_ = (
+        ("hidden_size", c_int32),
+        ("vocab_size", c_int32),
+        ("num_layers", c_int32),
+        ("num_pools", c_int32),
+        ("last_kv_layer", c_int32),
+        ("per_layer_width", c_int32),
+        ("rms_norm_eps", c_float),
+        ("final_logit_softcapping", c_float),
+        ("pools", Pool * MAX_POOLS),
+        ("embed_tokens", Matrix),
+        ("head", Matrix),
+        ("embed_tokens_per_layer", Matrix),
+        ("per_layer_model_projection", Matrix),
+        ("per_layer_projection_norm", POINTER(c_float)),
+        ("norm", POINTER(c_float)),
+    )
+
+
+class Layer(ctypes.Structure):
+    """One decoder layer. pool and slot say whose K/V it reads; owns_kv: it also writes them.
+
+    window 0: all of the past. rope [rope_pairs]: radians per position of each turning pair.
+    num_experts 0: no experts.
+    """
+
+    _fields_ = (
+        ("pool", c_int32),
+        ("slot", c_int32),
+        ("owns_kv", c_int32),
+        ("window", c_int32),
+        ("num_heads", c_int32),
+        ("num_kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("rope_pairs", c_int32),
+        ("v_from_k", c_int32),
+        ("intermediate_size", c_int32),
+        ("num_experts", c_int32),
+        ("top_k_experts", c_int32),
+        ("expert_size", c_int32),
+        ("layer_scalar", c_float),
+        ("rope", POINTER(c_float)),
+        *((name, Matrix) for name in ("q_proj", "k_proj", "v_proj", "o_proj")),
+        *((name, Matrix) for name in ("gate_proj", "up_proj", "down_proj")),
+        *((name, Matrix) for name in ("router", "expert_gate_up", "expert_down")),
+        *((name, Matrix) for name in ("per_layer_input_gate", "per_layer_projection")),
+        *(
+            (name, POINTER(c_float))
+            for name in (
+                "input_norm",
+                "q_norm",
+                "k_norm",
+                "post_attention_norm",
+                "pre_feedforward_norm",
+                "post_feedforward_norm",
+                "post_per_layer_input_norm",
+                "router_scale",
+                "per_expert_scale",
+                "pre_feedforward_norm_2",
+                "post_feedforward_norm_1",
+                "post_feedforward_norm_2",
+            )
+        ),
+    )
+
+
+class Drafter(ctypes.Structure):
+    """A drafter's sizes and what is not inside a layer; num_centroids 0: it scores every token."""
+
+    _fields_ = (
+        ("hidden_size", c_int32),
+        ("backbone_hidden_size", c_int32),
+        ("vocab_size", c_int32),
+        ("num_layers", c_int32),
+        ("num_centroids", c_int32),
+        ("centroid_top_k", c_int32),
+        ("rms_norm_eps", c_float),
+        ("final_logit_softcapping", c_float),
+        ("embed_tokens", Matrix),
+        ("head", Matrix),
+        ("pre_projection", Matrix),
+        ("post_projection", Matrix),
+        ("centroids", Matrix),
+        ("token_ordering", POINTER(c_int64)),
+        ("norm", POINTER(c_float)),
+    )
+
+
+class Sequence(ctypes.Structure):
+    """The rows of one sequence in a batch; backend/base.py SequenceRows says what the tables hold."""
+
+    _fields_ = (
+        ("start", c_int32),
+        ("count", c_int32),
+        ("position", c_int32),
+        ("reserved", c_int32),
+        ("page_tables", POINTER(c_int32) * MAX_POOLS),
+    )
+
+
+class Batch(ctypes.Structure):
+    """One forward; hidden is a draft step's input [num_tokens, backbone_hidden_size]."""
+
+    _fields_ = (
+        ("num_tokens", c_int32),
+        ("num_sequences", c_int32),
+        ("num_logit_rows", c_int32),
+        ("reserved", c_int32),
+        ("token_ids", POINTER(c_int32)),
+        ("sequences", POINTER(Sequence)),
+        ("logit_rows", POINTER(c_int32)),
+        ("hidden", POINTER(c_float)),
+    )
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Drafter, Sequence, Batch)
+
+_C_NAMES = {c_int32: "int32_t", c_int64: "int64_t", c_float: "float", c_void_p: "const void*"}
+
+
+def total_bytes() -> int:
+    """sizeof every struct, summed: what gs_layout_bytes() must say too."""
+    return sum(ctypes.sizeof(struct) for struct in STRUCTS)
+
+
+def header() -> str:
+    """layout.h."""
+    lines = [
+        "/* Generated by `just gen` from src/gemstead/backend/native/layout.py: do not edit. */",
+        "#ifndef GEMSTEAD_LAYOUT_H",
+        "#define GEMSTEAD_LAYOUT_H",
+        "",
+        "#include <stdint.h>",
+        "",
+        f"#define GS_MAX_POOLS {MAX_POOLS}",
+    ]
+    for struct in STRUCTS:
+        about = (struct.__doc__ or "").split("\n")[0]
+        lines += ["", f"/* {about} */", "typedef struct {"]
+        lines += [f"    {_declaration(name, kind)};" for name, kind in struct._fields_]  # type: ignore[misc]
+        lines.append(f"}} {_name(struct)};")
+    return "\n".join([*lines, "", "#endif", ""])
+
+
+def _name(kind: Any) -> str:
+    return _C_NAMES.get(kind) or f"gs_{kind.__name__.lower()}"
+
+
+def _declaration(name: str, kind: Any) -> str:
+    if issubclass(kind, ctypes.Array):
+        return _declaration(f"{name}[GS_MAX_POOLS]", kind._type_)
+    if hasattr(kind, "contents"):  # a pointer
+        return f"const {_name(kind._type_)}* {name}"
+    return f"{_name(kind)} {name}"
