@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from gemstead.errors import WeightsError
 from gemstead.weights.formats import TABLE
+from gemstead.weights.locate import locate
 from gemstead.weights.safetensors import INDEX_NAME, read_safetensors, read_sharded, write_safetensors
 from gemstead.weights.writing import Entry, entry_from_array
 from support.weight_files import safetensors
@@ -58,6 +59,18 @@ def test_the_safetensors_package_reads_what_we_write(tmp_path: Path) -> None:
     np.testing.assert_allclose(brain.format.unpack(brain.raw()).reshape(3, 5), values["a"], rtol=2**-8)
     back.close()
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("magic", [b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x1f\x8b"])
+def test_a_header_as_long_as_another_kind_begins(tmp_path: Path, magic: bytes) -> None:
+    header = json.dumps({"a": one()}).encode().ljust(int.from_bytes(magic, "little"))
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors(header, 16))
+    (tmp_path / "config.json").write_text("{}")
+    assert locate(path).weights == path
+    file = read_safetensors(path)
+    assert list(file.tensors) == ["a"]
+    file.close()
 
 
 def test_writing_refuses_what_the_format_cannot_hold(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Style:
         kind = rng.random()
         case = "lower" if kind < 0.30 else "upper" if kind < 0.32 else "normal"
         apostrophe = rng.choices(["'", "", "’"], [80, 15, 5])[0]
-        return cls(case, apostrophe, 0.5 if rng.random() < 0.10 else 0.0, rng.random() < 0.9)
+        return cls(case, apostrophe, 0.5 if rng.random() < 0.06 else 0.0, rng.random() < 0.9)
 
 
 def held_out(text: str, percent: int = HELD_PERCENT) -> bool:

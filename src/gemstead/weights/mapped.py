@@ -52,9 +52,15 @@ _OTHER_KINDS: tuple[tuple[bytes, str], ...] = (
     (b"GGUF", "a GGUF file; its name should end in .gguf"),
 )
 
+# The high half of a header's length and the brace of its JSON. The low half may be any bytes: a header
+# of 0x280 bytes begins as a pickle does, one of 0x8b1f as a gzip.
+_SAFETENSORS = b"\0\0\0\0{"
+
 
 def kind_by_first_bytes(head: bytes) -> str | None:
     """What a file with these first bytes is, as the end of a sentence, or None when unknown."""
+    if head[4:9] == _SAFETENSORS:
+        return None
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model, which gemstead does not read; use the GGUF or safetensors"
     return next((kind for magic, kind in _OTHER_KINDS if head.startswith(magic)), None)
