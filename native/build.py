@@ -3,6 +3,7 @@
 Standard library only, for it also runs inside `pip install`. Objects are kept by content, so a
 second build compiles only what changed. Refuses nothing silently: a compiler's complaint is printed.
 
+    python native/build.py library         # into src/, where the package looks for it
     python native/build.py test            # build and run the kernel tests
     python native/build.py test --sanitize address,undefined
 """
@@ -19,7 +20,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
-FLAGS = "-std=c++20 -O3 -fPIC -fno-math-errno -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas".split()
+LIBRARY = NATIVE.parent / "src/gemstead/backend/native/libgemstead.so"
+FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-fPIC",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+]
 # The scalar kernels are the definition: the vectorizer has no say in them.
 SCALAR_FLAGS = ["-fno-tree-vectorize"]
 
@@ -56,7 +67,14 @@ def build(files: list[Path], output: Path, objects: Path, extra: list[str]) -> N
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = list(pool.map(lambda file: compile_one(file, objects, extra), files))
     output.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*compiler(), *extra, "-pthread", *map(str, compiled), "-o", str(output)], check=True)
+    temporary = output.with_suffix(f".{os.getpid()}.tmp")
+    subprocess.run([*compiler(), *extra, "-pthread", *map(str, compiled), "-o", str(temporary)], check=True)
+    temporary.replace(output)
+
+
+def library(output: Path, objects: Path) -> None:
+    """The shared library the Python package loads."""
+    build(sources("kernels", "src"), output, objects, ["-shared"])
 
 
 def main() -> None:
@@ -64,14 +82,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["test"])
+    parser.add_argument("what", choices=["test", "library"])
     parser.add_argument("--sanitize", default="", help="such as address,undefined")
     parser.add_argument("--build", type=Path, default=NATIVE.parent / "build/native")
     flags = parser.parse_args()
+    if flags.what == "library":
+        return library(LIBRARY, flags.build / "objects")
     extra = [f"-fsanitize={flags.sanitize}", "-fno-sanitize-recover=all", "-g"] if flags.sanitize else []
     program = flags.build / f"test_kernels{'_' + flags.sanitize.replace(',', '_') if flags.sanitize else ''}"
     build(sources("kernels", "tests"), program, flags.build / "objects", extra)
-    sys.exit(subprocess.run([str(program)], check=False).returncode)
+    return sys.exit(subprocess.run([str(program)], check=False).returncode)
 
 
 if __name__ == "__main__":

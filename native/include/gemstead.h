@@ -53,9 +53,6 @@ gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float*
 gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
                   gs_model** out) GS_NOEXCEPT;
 
-/* The drafter of an open model: its layers read the target's K/V. NULL spec removes it. */
-gs_status gs_set_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) GS_NOEXCEPT;
-
 /* Memory for pages[p] pages of page_tokens tokens in each page pool p of the spec. */
 gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens,
                        gs_cache** out) GS_NOEXCEPT;
@@ -66,11 +63,6 @@ int64_t gs_cache_bytes(const gs_cache* cache) GS_NOEXCEPT;
  * NULL, hidden [num_logit_rows, hidden_size] after the final norm. */
 gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits,
                      float* hidden) GS_NOEXCEPT;
-
-/* One draft step: a row a sequence, batch->hidden [rows, backbone]; logits as above (no softcap unless
- * the drafter has one), hidden the projected state for the next step. */
-gs_status gs_draft(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits,
-                   float* hidden) GS_NOEXCEPT;
 
 void gs_close_cache(gs_cache* cache) GS_NOEXCEPT;
 void gs_close(gs_model* model) GS_NOEXCEPT;

@@ -87,25 +87,6 @@ typedef struct {
     const float* post_feedforward_norm_2;
 } gs_layer;
 
-/* A drafter's sizes and what is not inside a layer; num_centroids 0: it scores every token. */
-typedef struct {
-    int32_t hidden_size;
-    int32_t backbone_hidden_size;
-    int32_t vocab_size;
-    int32_t num_layers;
-    int32_t num_centroids;
-    int32_t centroid_top_k;
-    float rms_norm_eps;
-    float final_logit_softcapping;
-    gs_matrix embed_tokens;
-    gs_matrix head;
-    gs_matrix pre_projection;
-    gs_matrix post_projection;
-    gs_matrix centroids;
-    const int64_t* token_ordering;
-    const float* norm;
-} gs_drafter;
-
 /* The rows of one sequence in a batch; backend/base.py SequenceRows says what the tables hold. */
 typedef struct {
     int32_t start;
@@ -115,7 +96,7 @@ typedef struct {
     const int32_t* page_tables[GS_MAX_POOLS];
 } gs_sequence;
 
-/* One forward; hidden is a draft step's input [num_tokens, backbone_hidden_size]. */
+/* One forward: backend/base.py Batch. */
 typedef struct {
     int32_t num_tokens;
     int32_t num_sequences;
@@ -124,7 +105,6 @@ typedef struct {
     const int32_t* token_ids;
     const gs_sequence* sequences;
     const int32_t* logit_rows;
-    const float* hidden;
 } gs_batch;
 
 #endif

@@ -30,7 +30,12 @@ class Matrix(ctypes.Structure):
 class Pool(ctypes.Structure):
     """KV-owning layers of equal shape."""
 
-    _fields_ = (("num_kv_heads", c_int32), ("head_dim", c_int32), ("num_layers", c_int32), ("v_from_k", c_int32))
+    _fields_ = (
+        ("num_kv_heads", c_int32),
+        ("head_dim", c_int32),
+        ("num_layers", c_int32),
+        ("v_from_k", c_int32),
+    )
 
 
 class Spec(ctypes.Structure):
@@ -102,28 +107,6 @@ class Layer(ctypes.Structure):
     )
 
 
-class Drafter(ctypes.Structure):
-    """A drafter's sizes and what is not inside a layer; num_centroids 0: it scores every token."""
-
-    _fields_ = (
-        ("hidden_size", c_int32),
-        ("backbone_hidden_size", c_int32),
-        ("vocab_size", c_int32),
-        ("num_layers", c_int32),
-        ("num_centroids", c_int32),
-        ("centroid_top_k", c_int32),
-        ("rms_norm_eps", c_float),
-        ("final_logit_softcapping", c_float),
-        ("embed_tokens", Matrix),
-        ("head", Matrix),
-        ("pre_projection", Matrix),
-        ("post_projection", Matrix),
-        ("centroids", Matrix),
-        ("token_ordering", POINTER(c_int64)),
-        ("norm", POINTER(c_float)),
-    )
-
-
 class Sequence(ctypes.Structure):
     """The rows of one sequence in a batch; backend/base.py SequenceRows says what the tables hold."""
 
@@ -137,7 +120,7 @@ class Sequence(ctypes.Structure):
 
 
 class Batch(ctypes.Structure):
-    """One forward; hidden is a draft step's input [num_tokens, backbone_hidden_size]."""
+    """One forward: backend/base.py Batch."""
 
     _fields_ = (
         ("num_tokens", c_int32),
@@ -147,11 +130,10 @@ class Batch(ctypes.Structure):
         ("token_ids", POINTER(c_int32)),
         ("sequences", POINTER(Sequence)),
         ("logit_rows", POINTER(c_int32)),
-        ("hidden", POINTER(c_float)),
     )
 
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Drafter, Sequence, Batch)
+STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Sequence, Batch)
 
 _C_NAMES = {c_int32: "int32_t", c_int64: "int64_t", c_float: "float", c_void_p: "const void*"}
 
