@@ -67,7 +67,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
 ) -> Model:
     """Open a model: "pebble" (the embedded one), a GGUF file, or a Hugging Face-style folder.
 
-    backend is "auto", "native", "reference" or "torch". drafter is None or "none", "ngram", or the path of an
+    backend is "auto", "reference" or "torch". drafter is None or "none", "ngram", or the path of an
     assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
     beside the weights, two whole contexts at most); context the longest conversation in tokens.
     """
