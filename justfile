@@ -28,13 +28,12 @@ check: venv
     {{ python }} -m pytest tests/house
 
 # every test
-test: venv
+test: venv native
     {{ python }} -m pytest -n {{ processes }}
 
 # build the native kernels and test each against its scalar definition
 kernels: venv
-    @if [ -d native ]; then echo "native/ exists but this word does not build it yet" >&2; exit 1; \
-    else echo "no kernels yet: the native engine (native/) is not written, so nothing was built or tested"; fi
+    {{ python }} native/build.py test
 
 # the same logits from every backend and from transformers
 parity: venv
@@ -62,6 +61,11 @@ golden: venv
 fix: venv
     {{ python }} -m ruff check --fix .
     {{ python }} -m ruff format .
+
+[private]
+native: venv
+    @if command -v "${CXX:-c++}" >/dev/null; then {{ python }} native/build.py library; \
+    else echo "no C++ compiler here: the native engine is not built, and its tests will say so"; fi
 
 [private]
 venv:

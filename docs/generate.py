@@ -20,6 +20,7 @@ WIDTH = 100
 # What stands beside src/, in the order a newcomer meets it.
 FOLDERS = {
     "recipes/": "how pebble, the embedded model, is made: data, training, export",
+    "native/": "the C++ core: kernels by instruction set, the forward, a C ABI; build.py builds it",
     "examples/": "short programs, all run by the tests",
     "docs/": "MODEL.md explains Gemma 4 from scratch; architecture.md this code; guides/, adr/",
     "tests/": "mirrors src/; parity/ golden/ fuzz/ house/ docs/ cut across",
@@ -91,6 +92,23 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
 }
 
 
+def layout() -> str:
+    """The structs of the C ABI."""
+    from gemstead.backend.native.layout import header
+
+    return header()
+
+
+FILES: dict[str, Callable[[], str]] = {"native/include/layout.h": layout}  # generated whole
+
+
+def wanted(name: str) -> str:
+    """What a generated file should hold now."""
+    if name in FILES:
+        return FILES[name]()
+    return filled((ROOT / name).read_text(encoding="utf-8"), PARTS[name])
+
+
 def filled(text: str, parts: dict[str, Callable[[], str]]) -> str:
     """The text with each generated part written anew; every part must be there."""
     for name, make in parts.items():
@@ -107,9 +125,8 @@ def stale() -> list[str]:
     """The files whose generated parts are not what they would be now."""
     return [
         name
-        for name, parts in PARTS.items()
-        if (ROOT / name).read_text(encoding="utf-8")
-        != filled((ROOT / name).read_text(encoding="utf-8"), parts)
+        for name in (*PARTS, *FILES)
+        if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != wanted(name)
     ]
 
 
@@ -119,8 +136,7 @@ def main() -> int:
     for name in changed:
         print(f"{name}: {'out of date; run just gen' if '--check' in sys.argv else 'written'}")
         if "--check" not in sys.argv:
-            path = ROOT / name
-            path.write_text(filled(path.read_text(encoding="utf-8"), PARTS[name]), encoding="utf-8")
+            (ROOT / name).write_text(wanted(name), encoding="utf-8")
     return 1 if changed and "--check" in sys.argv else 0
 
 

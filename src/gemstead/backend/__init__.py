@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gemstead.backend.base import Backend
+from gemstead.backend.native import NativeBackend
 from gemstead.backend.reference import ReferenceBackend
 from gemstead.errors import BackendError, ConfigError
 
@@ -30,7 +31,12 @@ def _torch(store: Store, drafter: Store | None, threads: int | None) -> Backend:
     return TorchBackend(store, drafter, threads=threads)
 
 
-TABLE: Mapping[str, Opener] = {"auto": ReferenceBackend, "reference": ReferenceBackend, "torch": _torch}
+TABLE: Mapping[str, Opener] = {
+    "auto": ReferenceBackend,
+    "native": NativeBackend,
+    "reference": ReferenceBackend,
+    "torch": _torch,
+}
 
 
 def open_backend(

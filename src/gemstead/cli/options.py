@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import gemstead
+from gemstead.backend import TABLE
 from gemstead.errors import InputError
 from gemstead.types import SamplingParams
 
@@ -86,7 +87,7 @@ _OPTIONS = (
     click.option("-m", "--model", metavar="MODEL", help="pebble, a GGUF file or a Hugging Face folder."),
     click.option(
         "--backend",
-        type=click.Choice(["auto", "reference", "torch"]),
+        type=click.Choice(list(TABLE)),
         default="auto",
         show_default=True,
         help="What computes: numpy (reference), PyTorch, or the best that is there.",

@@ -1,0 +1,73 @@
+/* The C ABI of the native engine: open a model, make a cache, run forwards.
+ *
+ * Every function returns a gs_status; on anything but GS_OK, gs_last_error() has a sentence for this
+ * thread. No exception, abort, exit or print crosses this line. Memory passed in stays the caller's and
+ * must outlive the model. One forward at a time per model; the structs are in layout.h (generated).
+ */
+#ifndef GEMSTEAD_H
+#define GEMSTEAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#define GS_NOEXCEPT noexcept
+#else
+#define GS_NOEXCEPT
+#endif
+
+typedef struct gs_model gs_model; /* weights by reference, threads, scratch memory */
+typedef struct gs_cache gs_cache; /* K/V pages */
+
+typedef enum {
+    GS_OK = 0,
+    GS_BAD_ARGUMENT = 1, /* what was passed in contradicts itself */
+    GS_NO_MEMORY = 2,
+    GS_INTERNAL = 3
+} gs_status;
+
+/* The last failure of this thread; valid until its next call. Never NULL. */
+const char* gs_last_error(void) GS_NOEXCEPT;
+
+/* sizeof every struct of layout.h, summed: the caller's view must agree with this build's. */
+int32_t gs_layout_bytes(void) GS_NOEXCEPT;
+
+/* The instruction set in use: "avx2", "scalar", ...; GEMSTEAD_ISA forces one. */
+const char* gs_isa(void) GS_NOEXCEPT;
+
+/* Bytes of `rows` x `columns` values of ggml type `format` in the order the kernels read them,
+ * 0 where that format is read as it lies in the file. */
+int64_t gs_packed_bytes(int32_t format, int64_t rows, int64_t columns) GS_NOEXCEPT;
+
+/* Reorder a matrix into `target` (gs_packed_bytes long, 64-byte aligned). Values stay bit for bit. */
+gs_status gs_pack(int32_t format, const void* source, int64_t rows, int64_t columns,
+                  void* target) GS_NOEXCEPT;
+
+/* One row of a table of ggml type `format` as float32. */
+gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float* out) GS_NOEXCEPT;
+
+/* A model of `spec` with num_layers layers; threads >= 1 counts the calling one. */
+gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
+                  gs_model** out) GS_NOEXCEPT;
+
+/* Memory for pages[p] pages of page_tokens tokens in each page pool p of the spec. */
+gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens,
+                       gs_cache** out) GS_NOEXCEPT;
+
+int64_t gs_cache_bytes(const gs_cache* cache) GS_NOEXCEPT;
+
+/* Write the K/V of all rows; logits [num_logit_rows, vocab_size] float32 after the softcap and, unless
+ * NULL, hidden [num_logit_rows, hidden_size] after the final norm. */
+gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits,
+                     float* hidden) GS_NOEXCEPT;
+
+void gs_close_cache(gs_cache* cache) GS_NOEXCEPT;
+void gs_close(gs_model* model) GS_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

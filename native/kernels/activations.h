@@ -1,0 +1,37 @@
+// Rows of activations as the quantized matrix kernels read them: int8 in blocks of 32 with a scale each.
+//
+// Tokens lie in tiles of 4, the last tile holding what is left (w tokens). In the tile that begins with
+// token t0:  q [blocks][w][32] from q + t0*blocks*32;  scale, sum_scaled [blocks][w] from + t0*blocks;
+// eight [blocks][w] = 8 * sum of the block's q;  halves [blocks][w][2] = 32 * sum of each half block.
+// Values are in [-127, 127]: -128 would overflow a product of pairs in int16.
+#pragma once
+
+#include <cstdint>
+
+namespace gs {
+
+constexpr int kTile = 4;    // tokens that share one pass over a strip of weights
+constexpr int kStrip = 16;  // rows of a matrix that lie interleaved
+constexpr int kBlock = 32;  // values that share a scale
+
+struct Activations {
+    int8_t* q;
+    float* scale;
+    float* sum_scaled;  // scale * sum of q
+    int32_t* eight;
+    int32_t* halves;
+    int blocks;  // of 32 columns
+    int tokens;
+
+    // The tile that begins with token t0 (a multiple of kTile).
+    Activations tile(int t0) const noexcept {
+        const int64_t at = static_cast<int64_t>(t0) * blocks;
+        const int w = tokens - t0 < kTile ? tokens - t0 : kTile;
+        return {q + at * kBlock, scale + at, sum_scaled + at, eight + at, halves + 2 * at, blocks, w};
+    }
+};
+
+// y[t * stride + r] for the 16 rows r of one strip and the tokens t of one tile.
+using MatmulTile = void (*)(const uint8_t* strip, const Activations& tile, float* y, int64_t stride) noexcept;
+
+}  // namespace gs

@@ -1,0 +1,19 @@
+// y[t][r] = sum over k of w[r][k] * x[t][k], weights float32, float16 or bfloat16 as they lie in a file.
+//
+// w: num_rows rows of `columns` values, row-major, any alignment; x [tokens] rows of float32, x_stride apart.
+// Accumulator: eight float32 lanes per (row, token), lane k % 8, added pairwise at the end: the same for
+// every number of rows and tokens. Result class: reordered.
+#pragma once
+
+#include "../isa.h"
+
+namespace gs {
+
+enum class FloatFormat : int { f32, f16, bf16 };
+
+using MatmulFloat = void (*)(FloatFormat format, const void* w, int num_rows, int64_t columns, const float* x,
+                             int64_t x_stride, int tokens, float* y, int64_t y_stride) noexcept;
+
+std::span<const Entry<MatmulFloat>> matmul_float_table() noexcept;
+
+}  // namespace gs

@@ -1,0 +1,31 @@
+// matmul_q4_0 by its definition.
+#include <cmath>
+#include <cstring>
+
+#include "../half.h"
+#include "matmul_q4_0.h"
+
+namespace gs::matmul_q4_0 {
+
+void scalar(const uint8_t* strip, const Activations& a, float* y, int64_t stride) noexcept {
+    for (int t = 0; t < a.tokens; ++t) {
+        for (int r = 0; r < kStrip; ++r) {
+            float sum = 0;
+            for (int b = 0; b < a.blocks; ++b) {
+                const uint8_t* block = strip + static_cast<int64_t>(b) * kQ4_0Bytes;
+                const int64_t at = static_cast<int64_t>(b) * a.tokens + t;
+                int32_t dot = 0;
+                for (int k = 0; k < kBlock; ++k) {
+                    const uint8_t pair = block[64 * (k / 8) + 4 * r + k % 4];
+                    dot += ((k % 8 < 4 ? pair & 15 : pair >> 4) - 8) * a.q[at * kBlock + k];
+                }
+                uint16_t half;
+                std::memcpy(&half, block + 256 + 2 * r, 2);
+                sum = std::fma(static_cast<float>(dot), half_to_float(half) * a.scale[at], sum);
+            }
+            y[t * stride + r] = sum;
+        }
+    }
+}
+
+}  // namespace gs::matmul_q4_0

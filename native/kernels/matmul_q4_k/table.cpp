@@ -1,0 +1,22 @@
+// The list of matmul_q4_k kernels, slowest first.
+#include "matmul_q4_k.h"
+
+namespace gs {
+
+namespace matmul_q4_k {
+void scalar(const uint8_t*, const Activations&, float*, int64_t) noexcept;
+#ifdef GS_X86
+void avx2(const uint8_t*, const Activations&, float*, int64_t) noexcept;
+#endif
+}  // namespace matmul_q4_k
+
+static constexpr Entry<MatmulTile> kTable[] = {
+    {Isa::scalar, matmul_q4_k::scalar},
+#ifdef GS_X86
+    {Isa::avx2, matmul_q4_k::avx2},
+#endif
+};
+
+std::span<const Entry<MatmulTile>> matmul_q4_k_table() noexcept { return kTable; }
+
+}  // namespace gs

@@ -1,0 +1,23 @@
+// The list of row kernels, slowest first.
+#include "rows.h"
+
+namespace gs {
+
+namespace rows {
+extern const RowKernels scalar;
+#ifdef GS_X86
+extern const RowKernels avx2;
+#endif
+}  // namespace rows
+
+std::span<const Entry<RowKernels>> rows_table() noexcept {
+    static const Entry<RowKernels> table[] = {
+        {Isa::scalar, rows::scalar},
+#ifdef GS_X86
+        {Isa::avx2, rows::avx2},
+#endif
+    };
+    return table;
+}
+
+}  // namespace gs

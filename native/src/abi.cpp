@@ -1,0 +1,189 @@
+// The C ABI: checks what comes in, keeps exceptions in, and says in words what went wrong.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "../include/gemstead.h"
+#include "model.h"
+
+struct gs_model {
+    gs::Model model;
+};
+
+struct gs_cache {
+    gs::Cache cache;
+};
+
+namespace {
+
+thread_local char last_error[512] = "no error";
+
+gs_status fail(gs_status status, const char* what) noexcept {
+    std::snprintf(last_error, sizeof last_error, "%s", what);
+    return status;
+}
+
+// Runs `work`, which returns nullptr or what is wrong with the arguments.
+template <class Work>
+gs_status guarded(Work&& work) noexcept {
+    try {
+        const char* wrong = work();
+        return wrong ? fail(GS_BAD_ARGUMENT, wrong) : GS_OK;
+    } catch (const std::bad_alloc&) {
+        return fail(GS_NO_MEMORY, "the system has no memory left for this; give less context or fewer rows");
+    } catch (const std::exception& error) {
+        return fail(GS_INTERNAL, error.what());
+    } catch (...) {
+        return fail(GS_INTERNAL, "an unknown exception");
+    }
+}
+
+const char* wrong_matrix(const gs_matrix& m, int64_t rows, int64_t columns) noexcept {
+    if (!m.data) return "a matrix of the model is missing";
+    const gs::FileFormat format = gs::file_format(m.format);
+    if (!format.block || m.columns % format.block) return "a matrix has a format the native engine does not read";
+    if (!m.packed && format.block > 1) return "a quantized matrix was not packed";
+    return m.rows != rows || m.columns != columns ? "a matrix has another shape than its layer" : nullptr;
+}
+
+const char* wrong_layer(const gs_spec& spec, const gs_layer& l) noexcept {
+    if (l.pool < 0 || l.pool >= spec.num_pools || l.slot < 0 || l.slot >= spec.pools[l.pool].num_layers)
+        return "a layer reads the K/V of a pool that is not there";
+    if (l.num_kv_heads < 1 || l.num_heads % l.num_kv_heads || l.head_dim < 8 || l.head_dim % 8)
+        return "a layer's heads do not fit each other: head_dim must be a multiple of 8";
+    if (l.rope_pairs < 0 || l.rope_pairs > l.head_dim / 2) return "a layer turns more pairs than a head has";
+    const int64_t width = spec.hidden_size, heads = int64_t{l.num_heads} * l.head_dim;
+    const int64_t keys = int64_t{l.num_kv_heads} * l.head_dim, inner = l.intermediate_size;
+    const char* wrong = wrong_matrix(l.q_proj, heads, width);
+    if (!wrong) wrong = wrong_matrix(l.o_proj, width, heads);
+    if (!wrong && l.owns_kv) wrong = wrong_matrix(l.k_proj, keys, width);
+    if (!wrong && l.owns_kv && !l.v_from_k) wrong = wrong_matrix(l.v_proj, keys, width);
+    if (!wrong) wrong = wrong_matrix(l.gate_proj, inner, width);
+    if (!wrong) wrong = wrong_matrix(l.up_proj, inner, width);
+    if (!wrong) wrong = wrong_matrix(l.down_proj, width, inner);
+    if (!wrong && l.num_experts) {
+        wrong = wrong_matrix(l.router, l.num_experts, width);
+        if (!wrong) wrong = wrong_matrix(l.expert_gate_up, 2 * int64_t{l.expert_size}, width);
+        if (!wrong) wrong = wrong_matrix(l.expert_down, width, l.expert_size);
+    }
+    if (!wrong && spec.per_layer_width) {
+        wrong = wrong_matrix(l.per_layer_input_gate, spec.per_layer_width, width);
+        if (!wrong) wrong = wrong_matrix(l.per_layer_projection, width, spec.per_layer_width);
+    }
+    return wrong;
+}
+
+const char* wrong_spec(const gs_spec& spec, const gs_layer* layers) noexcept {
+    if (spec.num_pools < 1 || spec.num_pools > GS_MAX_POOLS) return "a model has 1 to 4 page pools";
+    if (spec.num_layers < 1 || spec.last_kv_layer < 0 || spec.last_kv_layer >= spec.num_layers)
+        return "a model needs layers, one of which owns K/V";
+    if (!gs::file_format(spec.embed_tokens.format).block) return "the embedding has a format that is not read";
+    const char* wrong = wrong_matrix(spec.head, spec.vocab_size, spec.hidden_size);
+    if (!wrong && spec.per_layer_width) {
+        const int64_t total = int64_t{spec.num_layers} * spec.per_layer_width;
+        wrong = wrong_matrix(spec.per_layer_model_projection, total, spec.hidden_size);
+        if (!wrong && !gs::file_format(spec.embed_tokens_per_layer.format).block)
+            wrong = "the per-layer embedding has a format that is not read";
+    }
+    for (int i = 0; !wrong && i < spec.num_layers; ++i) wrong = wrong_layer(spec, layers[i]);
+    return wrong;
+}
+
+const char* wrong_sequence(const gs_spec& spec, const gs::Cache& cache, const gs_sequence& s) {
+    if (s.count < 1 || s.position < 0) return "a sequence has no rows or begins before 0";
+    for (int p = 0; p < spec.num_pools; ++p) {
+        if (!s.page_tables[p]) return "a sequence has no page table for a pool";
+        for (int block = s.position / cache.page_tokens(); block <= (s.position + s.count - 1) / cache.page_tokens(); ++block)
+            if (s.page_tables[p][block] < 0 || s.page_tables[p][block] >= cache.pages(p))
+                return "a row was to be written into a page that is not there";
+    }
+    return nullptr;
+}
+
+const char* wrong_batch(const gs_spec& spec, const gs::Cache& cache, const gs_batch& batch) {
+    const int64_t known = spec.per_layer_width ? std::min(spec.embed_tokens.rows, spec.embed_tokens_per_layer.rows)
+                                               : spec.embed_tokens.rows;
+    for (int t = 0; t < batch.num_tokens; ++t)
+        if (batch.token_ids[t] < 0 || batch.token_ids[t] >= known) return "a token id is outside the vocabulary";
+    int next = 0;
+    for (int s = 0; s < batch.num_sequences; ++s) {
+        if (batch.sequences[s].start != next) return "the sequences of a batch must follow each other";
+        if (const char* wrong = wrong_sequence(spec, cache, batch.sequences[s])) return wrong;
+        next += batch.sequences[s].count;
+    }
+    if (next != batch.num_tokens) return "the rows of a batch must belong to its sequences";
+    for (int r = 0; r < batch.num_logit_rows; ++r)
+        if (batch.logit_rows[r] < 0 || batch.logit_rows[r] >= next || (r && batch.logit_rows[r] <= batch.logit_rows[r - 1]))
+            return "logit rows must ascend within the batch";
+    return nullptr;
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* gs_last_error(void) noexcept { return last_error; }
+
+int32_t gs_layout_bytes(void) noexcept {
+    return sizeof(gs_matrix) + sizeof(gs_pool) + sizeof(gs_spec) + sizeof(gs_layer) + sizeof(gs_sequence) +
+           sizeof(gs_batch);
+}
+
+const char* gs_isa(void) noexcept { return gs::name_of(gs::isa()); }
+
+int64_t gs_packed_bytes(int32_t format, int64_t rows, int64_t columns) noexcept {
+    const gs::PackedFormat packed = gs::packed_format(format);
+    if (!packed.columns || columns % packed.columns) return 0;
+    return (rows + gs::kStrip - 1) / gs::kStrip * gs::strip_bytes(packed, columns);
+}
+
+gs_status gs_pack(int32_t format, const void* source, int64_t rows, int64_t columns, void* target) noexcept {
+    return guarded([&]() -> const char* {
+        if (!gs_packed_bytes(format, rows, columns)) return "a matrix of this format and width is not packed";
+        gs::pack(format, static_cast<const uint8_t*>(source), rows, columns, static_cast<uint8_t*>(target));
+        return nullptr;
+    });
+}
+
+gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float* out) noexcept {
+    return guarded([&]() -> const char* {
+        const gs::FileFormat file = gs::file_format(format);
+        if (!file.block || columns % file.block) return "a row of this format and width is not read";
+        gs::unpack_row(format, static_cast<const uint8_t*>(row), columns, out);
+        return nullptr;
+    });
+}
+
+gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads, gs_model** out) noexcept {
+    return guarded([&]() -> const char* {
+        if (threads < 1) return "at least one thread is needed";
+        if (const char* wrong = wrong_spec(*spec, layers)) return wrong;
+        *out = new gs_model{{*spec, layers, threads}};
+        return nullptr;
+    });
+}
+
+gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens, gs_cache** out) noexcept {
+    return guarded([&]() -> const char* {
+        if (page_tokens < 1) return "a page holds at least one token";
+        *out = new gs_cache{{model->model.spec(), pages, page_tokens}};
+        return nullptr;
+    });
+}
+
+int64_t gs_cache_bytes(const gs_cache* cache) noexcept { return cache->cache.bytes(); }
+
+gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits, float* hidden) noexcept {
+    return guarded([&]() -> const char* {
+        if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch)) return wrong;
+        if (batch->num_tokens) model->model.forward(cache->cache, *batch, logits, hidden);
+        return nullptr;
+    });
+}
+
+void gs_close_cache(gs_cache* cache) noexcept { delete cache; }
+void gs_close(gs_model* model) noexcept { delete model; }
+
+}  // extern "C"

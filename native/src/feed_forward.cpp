@@ -1,0 +1,112 @@
+// The feed-forward half of a layer: the gated MLP, and beside it the experts of an MoE layer.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "model.h"
+
+namespace gs {
+
+// The output before its post norm, y [rows][D], from the residual x.
+void Model::feed_forward(const gs_layer& layer, const float* x, int rows, float* y) {
+    const int width = spec_.hidden_size, inner = layer.intermediate_size;
+    float* h = h_.get(static_cast<int64_t>(rows) * width);
+    norm_rows(x, layer.pre_feedforward_norm, rows, width, h);
+    hidden_in_.set(h, rows, width);
+    float *gate = gate_.get(static_cast<int64_t>(rows) * inner), *up = up_.get(static_cast<int64_t>(rows) * inner);
+    linear(threads_, layer.gate_proj, hidden_in_, gate);
+    linear(threads_, layer.up_proj, hidden_in_, up);
+    each_row(rows, [&](int t) noexcept {
+        rows_.gelu_mul(gate + static_cast<int64_t>(t) * inner, up + static_cast<int64_t>(t) * inner, inner);
+    });
+    inner_in_.set(gate, rows, inner);
+    linear(threads_, layer.down_proj, inner_in_, y);
+    if (!layer.num_experts) return;
+    // The dense MLP is the expert everybody gets; the routed ones look at the residual themselves.
+    norm_rows(y, layer.post_feedforward_norm_1, rows, width, y);
+    float* routed = answers_.get(static_cast<int64_t>(rows) * width);
+    experts(layer, x, rows, routed);
+    norm_rows(routed, layer.post_feedforward_norm_2, rows, width, routed);
+    for (int64_t i = 0; i < static_cast<int64_t>(rows) * width; ++i) y[i] += routed[i];
+}
+
+namespace {
+
+struct Pick {
+    int expert;
+    int row;
+    float weight;
+};
+
+// The top_k experts of each row by share (ties to the lower), weights adding up to 1 before their scales.
+std::vector<Pick> picks_of(const gs_layer& layer, float* score, int rows) {
+    const int experts = layer.num_experts, wanted = layer.top_k_experts;
+    std::vector<Pick> picks;
+    std::vector<int> order(static_cast<size_t>(experts));
+    for (int t = 0; t < rows; ++t) {
+        float* s = score + static_cast<int64_t>(t) * experts;
+        const float peak = *std::max_element(s, s + experts);
+        float total = 0;
+        for (int e = 0; e < experts; ++e) total += s[e] = std::exp(s[e] - peak);
+        for (int e = 0; e < experts; ++e) s[e] /= total;
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return s[a] > s[b]; });
+        float chosen = 0;
+        for (int i = 0; i < wanted; ++i) chosen += s[order[static_cast<size_t>(i)]];
+        for (int i = 0; i < wanted; ++i) {
+            const int e = order[static_cast<size_t>(i)];
+            picks.push_back({e, t, s[e] / chosen * layer.per_expert_scale[e]});
+        }
+    }
+    // Experts ascending: a row adds its own in the same order in any batch.
+    std::stable_sort(picks.begin(), picks.end(), [](const Pick& a, const Pick& b) { return a.expert < b.expert; });
+    return picks;
+}
+
+}  // namespace
+
+// The weighted sum of each row's experts, y [rows][D].
+void Model::experts(const gs_layer& layer, const float* x, int rows, float* y) {
+    const int width = spec_.hidden_size, inner = layer.expert_size;
+    float* h = h_.get(static_cast<int64_t>(rows) * width);
+    const auto down = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
+    norm_rows(x, layer.router_scale, rows, width, h);
+    for (int64_t i = 0; i < static_cast<int64_t>(rows) * width; ++i) h[i] *= down;
+    hidden_in_.set(h, rows, width);
+    float* score = routed_.get(static_cast<int64_t>(rows) * layer.num_experts);
+    linear(threads_, layer.router, hidden_in_, score);
+    const std::vector<Pick> picks = picks_of(layer, score, rows);
+    norm_rows(x, layer.pre_feedforward_norm_2, rows, width, h);
+    std::fill(y, y + static_cast<int64_t>(rows) * width, 0.0f);
+    for (size_t begin = 0, end = 0; begin < picks.size(); begin = end) {
+        while (end < picks.size() && picks[end].expert == picks[begin].expert) ++end;
+        const int count = static_cast<int>(end - begin), expert = picks[begin].expert;
+        float* own = picked_.get(static_cast<int64_t>(count) * width);
+        for (int i = 0; i < count; ++i)
+            std::memcpy(own + static_cast<int64_t>(i) * width,
+                        h + static_cast<int64_t>(picks[begin + static_cast<size_t>(i)].row) * width,
+                        sizeof(float) * static_cast<size_t>(width));
+        expert_in_.set(own, count, width);
+        const gs_matrix& both = layer.expert_gate_up;
+        float* pair = up_.get(static_cast<int64_t>(count) * 2 * inner);
+        linear(threads_, both, expert_in_, pair, 2 * inner, 0, 2 * inner, expert);
+        float* gate = gate_.get(static_cast<int64_t>(count) * inner);
+        each_row(count, [&](int t) noexcept {
+            const float* from = pair + static_cast<int64_t>(t) * 2 * inner;
+            float* to = gate + static_cast<int64_t>(t) * inner;
+            std::memcpy(to, from, sizeof(float) * static_cast<size_t>(inner));
+            rows_.gelu_mul(to, from + inner, inner);
+        });
+        inner_in_.set(gate, count, inner);
+        float* answer = q_.get(static_cast<int64_t>(count) * width);
+        linear(threads_, layer.expert_down, inner_in_, answer, width, 0, width, expert);
+        for (int i = 0; i < count; ++i) {
+            const Pick& pick = picks[begin + static_cast<size_t>(i)];
+            float* to = y + static_cast<int64_t>(pick.row) * width;
+            for (int d = 0; d < width; ++d) to[d] += pick.weight * answer[static_cast<int64_t>(i) * width + d];
+        }
+    }
+}
+
+}  // namespace gs

@@ -1,0 +1,56 @@
+// y = x W^T for rows of float32, whatever the format of W: quantizes x once for all matrices that read it.
+#pragma once
+
+#include <vector>
+
+#include "threads.h"
+#include "weights.h"
+
+namespace gs {
+
+// Memory that grows and never shrinks; contents are not kept when it grows.
+template <class T>
+class Scratch {
+public:
+    T* get(int64_t count) {
+        if (count > static_cast<int64_t>(held_.size())) held_.resize(static_cast<size_t>(count));
+        return held_.data();
+    }
+
+private:
+    std::vector<T> held_;
+};
+
+// Rows about to meet matrices: float32 [tokens][columns], and int8 once a quantized matrix asks.
+class Input {
+public:
+    // The rows must stay where they are until the last matrix has read them.
+    void set(const float* x, int tokens, int64_t columns) noexcept {
+        x_ = x, tokens_ = tokens, columns_ = columns, quantized_ = false;
+    }
+    const float* rows() const noexcept { return x_; }
+    int tokens() const noexcept { return tokens_; }
+    int64_t columns() const noexcept { return columns_; }
+    // The rows in int8, made at the first call after set().
+    const Activations& quantized(Threads& threads);
+
+private:
+    const float* x_ = nullptr;
+    int tokens_ = 0;
+    int64_t columns_ = 0;
+    bool quantized_ = false;
+    Activations view_{};
+    Scratch<int8_t> q_;
+    Scratch<float> scale_, sum_;
+    Scratch<int32_t> eight_, halves_;
+};
+
+// y[t * stride + r] for the rows first..last of the matrix (of copy `copy`): row `first` goes to y[0].
+void linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t stride, int64_t first, int64_t last,
+            int copy = 0);
+
+inline void linear(Threads& threads, const gs_matrix& w, Input& x, float* y) {
+    linear(threads, w, x, y, w.rows, 0, w.rows);
+}
+
+}  // namespace gs

@@ -1,0 +1,234 @@
+// Every compiled kernel against its scalar definition: random and corner values, every tile width, odd
+// lengths, misaligned starts. Prints one line an op; exits 1 when any differs.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "../kernels/attention/attention.h"
+#include "../kernels/half.h"
+#include "../kernels/matmul_float/matmul_float.h"
+#include "../kernels/matmul_q4_0/matmul_q4_0.h"
+#include "../kernels/matmul_q4_k/matmul_q4_k.h"
+#include "../kernels/matmul_q6_k/matmul_q6_k.h"
+#include "../kernels/matmul_q8_0/matmul_q8_0.h"
+#include "../kernels/quantize/quantize.h"
+#include "../kernels/rows/rows.h"
+
+using namespace gs;
+
+namespace {
+
+std::mt19937 random_bits(1);
+int failures = 0;
+
+float uniform(float low, float high) { return std::uniform_real_distribution<float>(low, high)(random_bits); }
+
+// A vector that begins `shift` bytes after an aligned place.
+template <class T>
+struct Shifted {
+    std::vector<uint8_t> bytes;
+    T* at;
+    Shifted(size_t count, int shift) : bytes(count * sizeof(T) + 128) {
+        auto start = reinterpret_cast<uintptr_t>(bytes.data());
+        at = reinterpret_cast<T*>((start + 63) / 64 * 64 + static_cast<uintptr_t>(shift));
+    }
+};
+
+void expect(bool ok, const char* op, const char* isa, long long where, double wanted, double got) {
+    if (ok) return;
+    if (++failures <= 20) std::printf("FAILED %s %s at %lld: wanted %.9g, got %.9g\n", op, isa, where, wanted, got);
+}
+
+// Equal within `units` of the last place at the size of `scale`.
+bool near(double wanted, double got, double scale, double units) {
+    if (std::isnan(wanted)) return std::isnan(got);
+    if (std::isinf(wanted)) return wanted == got;
+    return std::fabs(wanted - got) <= units * 1.2e-7 * std::fmax(scale, 1e-37);
+}
+
+struct Tile {
+    std::vector<int8_t> q;
+    std::vector<float> scale, sum;
+    std::vector<int32_t> eight, halves;
+    Activations view;
+    Tile(int blocks, int w)
+        : q(blocks * w * kBlock), scale(blocks * w), sum(blocks * w), eight(blocks * w), halves(2 * blocks * w) {
+        view = {q.data(), scale.data(), sum.data(), eight.data(), halves.data(), blocks, w};
+    }
+};
+
+Tile random_tile(int blocks, int w, bool corners) {
+    Tile tile(blocks, w);
+    std::vector<float> x(blocks * kBlock);
+    for (int t = 0; t < w; ++t) {
+        for (auto& v : x) v = corners ? (random_bits() % 2 ? 1.0f : -1.0f) : uniform(-2, 2);
+        quantize_table()[0].run(x.data(), tile.view, t);
+    }
+    return tile;
+}
+
+// Fills float16 scales so that they are finite; every other byte is random or at a corner.
+void fill_strip(uint8_t* strip, int64_t bytes, bool corners) {
+    for (int64_t i = 0; i < bytes; ++i) strip[i] = corners ? (random_bits() % 2 ? 0xff : 0x80) : random_bits();
+}
+
+void put_halves(uint8_t* at, int count) {
+    for (int i = 0; i < count; ++i) {
+        const uint16_t h = float_to_half(uniform(-0.01f, 0.01f));
+        std::memcpy(at + 2 * i, &h, 2);
+    }
+}
+
+struct Format {
+    const char* name;
+    std::span<const Entry<MatmulTile>> table;
+    int columns, bytes, scales_at, num_scales;  // of one block or superblock
+};
+
+void test_matmul(const Format& f) {
+    for (const auto& entry : f.table.subspan(1)) {
+        if (entry.isa > probed_isa()) continue;
+        for (int round = 0; round < 120; ++round) {
+            const int supers = 1 + round % 7, w = 1 + round % 4, shift = round % 3;
+            const bool corners = round % 5 == 0;
+            const Tile tile = random_tile(supers * f.columns / kBlock, w, corners);
+            Shifted<uint8_t> strip(static_cast<size_t>(supers) * f.bytes, shift);
+            fill_strip(strip.at, static_cast<int64_t>(supers) * f.bytes, corners);
+            for (int s = 0; s < supers; ++s) put_halves(strip.at + s * f.bytes + f.scales_at, f.num_scales);
+            std::vector<float> wanted(4 * 20, -7), got(4 * 20, -7);
+            f.table[0].run(strip.at, tile.view, wanted.data(), 20);
+            entry.run(strip.at, tile.view, got.data(), 20);
+            for (size_t i = 0; i < got.size(); ++i)
+                expect(wanted[i] == got[i], f.name, name_of(entry.isa), i, wanted[i], got[i]);
+        }
+    }
+    std::printf("%-14s exact, %zu ISA\n", f.name, f.table.size());
+}
+
+void test_matmul_float() {
+    const auto table = matmul_float_table();
+    for (const auto& entry : table.subspan(1)) {
+        if (entry.isa > probed_isa()) continue;
+        for (int round = 0; round < 200; ++round) {
+            const auto format = static_cast<FloatFormat>(round % 3);
+            const int size = format == FloatFormat::f32 ? 4 : 2, rows = round % 10, tokens = round % 8;
+            const int columns = 1 + (round * 7) % 50;
+            Shifted<uint8_t> w(static_cast<size_t>(rows + 1) * columns * size, round % 4);
+            for (int i = 0; i < rows * columns; ++i) {
+                const float v = uniform(-1, 1);
+                const uint16_t half = format == FloatFormat::f16 ? float_to_half(v)
+                                                                 : std::bit_cast<uint32_t>(v) >> 16;
+                std::memcpy(w.at + i * size, size == 4 ? static_cast<const void*>(&v) : &half, size);
+            }
+            std::vector<float> x((tokens + 1) * (columns + 3)), wanted(8 * 12, -7), got(8 * 12, -7);
+            for (auto& v : x) v = uniform(-1, 1);
+            table[0].run(format, w.at, rows, columns, x.data(), columns + 3, tokens, wanted.data(), 12);
+            entry.run(format, w.at, rows, columns, x.data(), columns + 3, tokens, got.data(), 12);
+            for (size_t i = 0; i < got.size(); ++i)
+                expect(wanted[i] == got[i], "matmul_float", name_of(entry.isa), i, wanted[i], got[i]);
+        }
+    }
+    std::printf("%-14s exact, %zu ISA\n", "matmul_float", table.size());
+}
+
+void test_quantize() {
+    const auto table = quantize_table();
+    for (const auto& entry : table.subspan(1)) {
+        if (entry.isa > probed_isa()) continue;
+        for (int round = 0; round < 200; ++round) {
+            const int blocks = 1 + round % 5, w = 1 + round % 4;
+            Tile wanted(blocks, w), got(blocks, w);
+            std::vector<float> x(blocks * kBlock);
+            for (auto& v : x) v = uniform(-3, 3) * std::pow(10.0f, static_cast<float>(round % 40 - 20));
+            if (round % 10 == 1) x[round % x.size()] = INFINITY;
+            if (round % 10 == 2) x[round % x.size()] = NAN;
+            if (round % 10 == 3) std::fill(x.begin(), x.end(), 0.0f);
+            if (round % 10 == 4) std::fill(x.begin(), x.end(), 1e-39f);
+            for (int t = 0; t < w; ++t) {
+                table[0].run(x.data(), wanted.view, t);
+                entry.run(x.data(), got.view, t);
+            }
+            const bool same = wanted.q == got.q && wanted.eight == got.eight && wanted.halves == got.halves &&
+                              !std::memcmp(wanted.scale.data(), got.scale.data(), 4 * got.scale.size());
+            expect(same, "quantize", name_of(entry.isa), round, wanted.scale[0], got.scale[0]);
+        }
+    }
+    std::printf("%-14s exact, %zu ISA\n", "quantize", table.size());
+}
+
+void test_rows() {
+    const auto table = rows_table();
+    for (const auto& entry : table.subspan(1)) {
+        if (entry.isa > probed_isa()) continue;
+        for (int n = 0; n < 70; ++n) {
+            Shifted<float> x(n + 8, 4 * (n % 5));
+            std::vector<float> weight(n), wanted(n), got(n), up(n);
+            for (int i = 0; i < n; ++i) x.at[i] = uniform(-20, 20), weight[i] = uniform(0, 2), up[i] = uniform(-3, 3);
+            const auto check = [&](const char* op, double units, auto scale) {
+                for (int i = 0; i < n; ++i)
+                    expect(near(wanted[i], got[i], scale(i), units), op, name_of(entry.isa), i, wanted[i], got[i]);
+            };
+            const auto own = [&](int i) { return std::fabs(wanted[i]); };
+            table[0].run.norm(x.at, n % 3 ? weight.data() : nullptr, 1e-6f, n, wanted.data());
+            entry.run.norm(x.at, n % 3 ? weight.data() : nullptr, 1e-6f, n, got.data());
+            check("norm", 2, own);
+            wanted.assign(x.at, x.at + n), got = wanted;
+            table[0].run.gelu_mul(wanted.data(), up.data(), n), entry.run.gelu_mul(got.data(), up.data(), n);
+            // exp(-2u) for large u magnifies the rounding of u: relative to x * up, not to the result
+            check("gelu_mul", 16, [&](int i) { return std::fabs(x.at[i] * up[i]) * 1e-2 + std::fabs(wanted[i]); });
+            for (int i = 0; i < n; ++i) wanted[i] = got[i] = x.at[i] * (n % 7 ? 4.0f : 0.01f);
+            table[0].run.softcap(wanted.data(), n, 30), entry.run.softcap(got.data(), n, 30);
+            check("softcap", 8, own);
+            wanted.assign(x.at, x.at + n), got = wanted;
+            if (n > 3) wanted[1] = got[1] = -INFINITY, wanted[2] = got[2] = -500;
+            const float a = table[0].run.exp_sum(wanted.data(), n, 20), b = entry.run.exp_sum(got.data(), n, 20);
+            check("exp_sum", 4, own);
+            expect(near(a, b, a, 8), "exp_sum total", name_of(entry.isa), n, a, b);
+        }
+    }
+    std::printf("%-14s rounded, %zu ISA\n", "rows", table.size());
+}
+
+void test_attention() {
+    const auto table = attention_table();
+    for (const auto& entry : table.subspan(1)) {
+        if (entry.isa > probed_isa()) continue;
+        for (int round = 0; round < 100; ++round) {
+            const int rows = round % 9, keys = round % 35, dim = 8 * (1 + round % 9), step = dim + 8 * (round % 2);
+            std::vector<float> q((rows + 1) * dim), x(dim * 40 * 2);
+            std::vector<uint16_t> k(40 * step), stored(x.size()), expected(x.size());
+            for (auto& v : q) v = uniform(-1, 1);
+            for (auto& v : x) v = uniform(-70000, 70000) * std::pow(10.0f, static_cast<float>(round % 12 - 11));
+            for (auto& h : k) h = float_to_half(uniform(-1, 1));
+            const int count = static_cast<int>(x.size()) - round % 8;
+            table[0].run.store(x.data(), count, expected.data()), entry.run.store(x.data(), count, stored.data());
+            expect(expected == stored, "store", name_of(entry.isa), round, 0, 0);
+            std::vector<float> s(9 * 40, -7), t(9 * 40, -7), o((rows + 1) * dim, 0.5f), p(o);
+            table[0].run.scores(q.data(), rows, dim, k.data(), step, keys, s.data(), 40);
+            entry.run.scores(q.data(), rows, dim, k.data(), step, keys, t.data(), 40);
+            expect(s == t, "scores", name_of(entry.isa), round, s[0], t[0]);
+            table[0].run.blend(s.data(), 40, rows, dim, k.data(), step, keys, o.data());
+            entry.run.blend(s.data(), 40, rows, dim, k.data(), step, keys, p.data());
+            expect(o == p, "blend", name_of(entry.isa), round, o[0], p[0]);
+        }
+    }
+    std::printf("%-14s exact, %zu ISA\n", "attention", table.size());
+}
+
+}  // namespace
+
+int main() {
+    std::printf("this machine runs %s\n", name_of(probed_isa()));
+    test_quantize();
+    test_matmul({"matmul_q4_0", matmul_q4_0_table(), 32, kQ4_0Bytes, 256, 16});
+    test_matmul({"matmul_q8_0", matmul_q8_0_table(), 32, kQ8_0Bytes, 512, 16});
+    test_matmul({"matmul_q4_k", matmul_q4_k_table(), 256, kQ4_kBytes, 0, 32});
+    test_matmul({"matmul_q6_k", matmul_q6_k_table(), 256, kQ6_kBytes, 0, 16});
+    test_matmul_float();
+    test_rows();
+    test_attention();
+    std::printf(failures ? "%d differences\n" : "all kernels agree with their definitions\n", failures);
+    return failures != 0;
+}

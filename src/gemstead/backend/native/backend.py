@@ -1,0 +1,142 @@
+"""The native backend: fills the core's structs from a batch and calls it. The arithmetic is in native/.
+
+A row gets the same bits whoever shares its batch, however its prompt is cut and however many threads
+run. Text only, no drafter yet. Called by the engine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gemstead.backend.base import Batch, Cache, Capabilities, Floats, Logits, Media
+from gemstead.backend.native import layout
+from gemstead.backend.native.library import address, check, ints, library
+from gemstead.backend.native.weights import Weights
+from gemstead.errors import BackendError, InputError
+from gemstead.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from gemstead.weights.store import Store
+
+
+class NativeCache:
+    """K/V pages in float16, inside the core."""
+
+    def __init__(self, model: ctypes.c_void_p, num_pages: tuple[int, ...], page_tokens: int) -> None:
+        self._handle = ctypes.c_void_p()
+        pages = np.array(num_pages, np.int32)
+        status = library().gs_new_cache(model, ints(pages), page_tokens, ctypes.byref(self._handle))
+        check(status, "reserving memory for K/V")
+
+    @property
+    def handle(self) -> ctypes.c_void_p:
+        """What the core knows it by."""
+        return self._handle
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held when every page has been used; an untouched page costs nothing yet."""
+        return int(library().gs_cache_bytes(self._handle))
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            library().gs_close_cache(self._handle)
+
+
+class NativeBackend:
+    """The `Backend` of backend/base.py in C++. It borrows the store: who opened it closes it."""
+
+    def __init__(self, store: Store, drafter: Store | None = None, threads: int | None = None) -> None:
+        """`threads` None: every core this process may use."""
+        if not isinstance(store.spec, ModelSpec):
+            raise BackendError(f"{store.spec.name} is a drafter: open the model it drafts for")
+        if drafter is not None:
+            raise BackendError(
+                "the native backend runs no drafter yet; use drafter='ngram', or the backend torch"
+            )
+        if len(store.spec.pools) > layout.MAX_POOLS:
+            raise BackendError(
+                f"{store.spec.name} has {len(store.spec.pools)} kinds of K/V; the native backend knows "
+                f"{layout.MAX_POOLS}: choose the backend reference"
+            )
+        self._spec, self._bytes = store.spec, store.total_bytes
+        self._weights: Weights | None = Weights(store)
+        self._model = ctypes.c_void_p()
+        count = threads or _cores()
+        status = library().gs_open(
+            ctypes.byref(self._weights.spec), self._weights.layers, count, ctypes.byref(self._model)
+        )
+        check(status, f"opening {store.spec.name}")
+
+    def capabilities(self) -> Capabilities:
+        """What this backend holds and what its K/V costs."""
+        return Capabilities(
+            name="native",
+            spec=self._spec,
+            drafter=None,
+            kv_bytes_per_token=tuple(
+                4 * len(p.layers) * p.num_kv_heads * p.head_dim for p in self._spec.pools
+            ),
+            weights_bytes=self._bytes,
+        )
+
+    def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> NativeCache:
+        """K/V memory in float16; CapacityError when the system has not that much."""
+        self._check_open()
+        return NativeCache(self._model, num_pages, page_tokens)
+
+    def encode(self, media: Media) -> Floats:
+        """InputError: this backend reads text only."""
+        raise InputError(
+            f"the native backend cannot read {media.kind}: it reads text only; leave the part out"
+        )
+
+    def forward(self, batch: Batch) -> Logits:
+        """One forward over the batch."""
+        self._check_open()
+        if batch.hidden_TD is not None:
+            raise BackendError(f"a draft step was asked, but {self._spec.name} was opened without a drafter")
+        cache = _own(batch.cache)
+        rows, width = len(batch.logit_rows), self._spec.hidden_size
+        values_RV = np.empty((rows, self._spec.vocab_size), np.float32)
+        hidden_RD = np.empty((rows, width), np.float32) if batch.want_hidden else None
+        kept = [np.ascontiguousarray(x, np.int32) for x in (batch.token_ids, batch.logit_rows)]
+        sequences = (layout.Sequence * len(batch.sequences))()
+        for struct, rows_of in zip(sequences, batch.sequences, strict=True):
+            struct.start, struct.count, struct.position = rows_of.start, rows_of.count, rows_of.position
+            for pool, table in enumerate(rows_of.page_tables):
+                kept.append(np.ascontiguousarray(table, np.int32))
+                struct.page_tables[pool] = ints(kept[-1])
+        struct = layout.Batch(
+            len(batch.token_ids), len(sequences), rows, 0, ints(kept[0]), sequences, ints(kept[1])
+        )
+        hidden = None if hidden_RD is None else address(hidden_RD)
+        status = library().gs_forward(
+            self._model, cache.handle, ctypes.byref(struct), address(values_RV), hidden
+        )
+        check(status, "a forward")
+        return Logits(values_RV, hidden_RD)
+
+    def close(self) -> None:
+        """End the threads and let go of packed weights; a second close does nothing."""
+        if self._model:
+            library().gs_close(self._model)
+            self._model, self._weights = ctypes.c_void_p(), None
+
+    def _check_open(self) -> None:
+        if not self._model:
+            raise BackendError("forward on a closed backend: open the model again")
+
+
+def _cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _own(cache: Cache) -> NativeCache:
+    assert isinstance(cache, NativeCache), "a batch carries a cache made by new_cache of this backend"
+    return cache

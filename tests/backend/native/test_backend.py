@@ -1,0 +1,140 @@
+"""The native forward against the reference; batch mates, chunks and threads change no bit of it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from tests.backend.reference.test_model_batches import realistic
+from tests.support.memory_store import MemoryStore
+from tests.support.paging import Runner
+from tests.support.tolerances import NATIVE_LOGITS, NATIVE_QUANTIZED_KL
+
+from gemstead.backend import open_backend
+from gemstead.errors import BackendError
+from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.weights.model_file import write_model_gguf
+from gemstead.weights.store import open_store
+
+TINY = [name for name in VARIANTS if name.startswith("tiny-")]
+EXACT, FORMATS = ("f32", "f16", "bf16"), ("q8_0", "q4_0", "q5_0", "q4_k", "q6_k")
+SPECS = {
+    "e-type": realistic(),
+    "moe": realistic(
+        experts=True, vocab_size_per_layer_input=0, bidirectional_media=True, size_class="large"
+    ),
+    "odd-width": realistic(hidden_size=250, vocab_size=4001, vocab_size_per_layer_input=4001),
+}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A GGUF of random weights by spec and format."""
+    home = tmp_path_factory.mktemp("native")
+
+    @cache
+    def write(name, kind):
+        spec = SPECS.get(name) or VARIANTS[name]
+        arrays = {n: t.values for n, t in MemoryStore(spec, seed=2).tensors.items()}
+        for n, values in arrays.items():
+            if n.endswith(("q_norm", "k_norm")):
+                values *= len(values) ** -0.25  # as trained models have it: scores of size 1, no chaos
+        path = home / f"{name}-{kind}.gguf"
+        write_model_gguf(path, spec, arrays, kind)
+        return path
+
+    return write
+
+
+def logits(path, backend, ids, **options):
+    with open_store(path) as store:
+        opened = open_backend(backend, store, **options)
+        try:
+            return Runner(opened, page_tokens=8).step({0: ids})[0].values_RV
+        finally:
+            opened.close()
+
+
+def divergence(p, q):
+    """Kullback-Leibler divergence of each row of logits, in nats."""
+    logs = [x.astype(np.float64) - x.max(-1, keepdims=True) for x in (p, q)]
+    logs = [x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in logs]
+    return (np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("name", [*TINY, *SPECS])
+def test_plain_numbers_give_the_references_logits(file, name, kind):
+    ids = np.random.default_rng(3).integers(0, 250, 70)
+    wanted, got = (logits(file(name, kind), b, ids) for b in ("reference", "native"))
+    close = np.abs(wanted - got).max(axis=1) <= NATIVE_LOGITS
+    # Where two experts are nearly tied, a last bit picks the other one, and later rows see that row.
+    assert close.mean() >= (0.5 if name in ("tiny-26b", "moe") else 1.0)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("name", ["e-type", "moe"])
+def test_quantized_weights_stay_close_to_the_reference(file, name, kind):
+    ids = np.random.default_rng(4).integers(0, 4000, 60)
+    wanted, got = (logits(file(name, kind), b, ids) for b in ("reference", "native"))
+    found = divergence(wanted, got)  # experts: the middle row, since int8 decides near ties the other way
+    assert (np.median(found) if name == "moe" else found.mean()) <= NATIVE_QUANTIZED_KL
+
+
+@pytest.mark.parametrize("kind", ["f32", "q4_0"])
+@pytest.mark.parametrize("name", ["e-type", "moe"])
+def test_batch_mates_chunks_and_threads_change_no_bit(file, name, kind):
+    rng = np.random.default_rng(5)
+    ids = {s: rng.integers(0, 4000, n) for s, n in enumerate((61, 9, 30))}
+    with open_store(file(name, kind)) as store:
+        one, three = (open_backend("native", store, threads=n) for n in (1, 3))
+        whole = {s: Runner(one, page_tokens=16).step({0: i})[0].values_RV for s, i in ids.items()}
+        runner, got = Runner(three, page_tokens=16, seed=1), {s: [] for s in ids}
+        for start in range(0, 61, 7):
+            now = {s: i[start : start + 7] for s, i in ids.items() if start < len(i)}
+            for s, out in runner.step(now).items():
+                got[s].append(out.values_RV)
+        for s in ids:
+            assert np.array_equal(np.concatenate(got[s]), whole[s]), f"sequence {s}"
+        one.close()
+        three.close()
+
+
+def test_rows_nobody_reads_change_no_bit(file):
+    ids = np.random.default_rng(6).integers(0, 4000, 50)
+    with open_store(file("e-type", "q8_0")) as store:
+        backend = open_backend("native", store, threads=2)
+        whole = Runner(backend).step({0: ids}, want_hidden=True)[0]
+        runner = Runner(backend)
+        assert runner.step({0: ids[:20]}, wanted="none")[0].values_RV.shape == (0, 4096)
+        last = runner.step({0: ids[20:]}, wanted="last", want_hidden=True)[0]
+        assert np.array_equal(last.values_RV[0], whole.values_RV[49])
+        assert np.array_equal(last.hidden_RD[0], whole.hidden_RD[49])
+        backend.close()
+
+
+def test_a_long_context_is_merged_from_its_parts(file):
+    """Over several splits of 512 keys, and a page table of small pages."""
+    ids = np.random.default_rng(7).integers(0, 4000, 1300)
+    with open_store(file("e-type", "f32")) as store:
+        found = {}
+        for name in ("reference", "native"):
+            runner = Runner(open_backend(name, store), page_tokens=32, room=2048)
+            runner.step({0: ids[:1299]}, wanted="none")
+            found[name] = runner.step({0: ids[1299:]})[0].values_RV
+        assert np.abs(found["reference"] - found["native"]).max() <= NATIVE_LOGITS
+
+
+def test_what_it_does_not_do_it_says(file):
+    with open_store(file("tiny-e2b", "f32")) as store:
+        with pytest.raises(BackendError, match="no drafter yet"):
+            open_backend("native", store, MemoryStore(DRAFTERS["tiny-e2b"]))
+        backend = open_backend("native", store)
+        runner = Runner(backend)
+        with pytest.raises(BackendError, match="a token id is outside the vocabulary"):
+            runner.step({0: [5, 9999]})
+        backend.close()
+        backend.close()
+        with pytest.raises(BackendError, match="closed"):
+            runner.step({0: [5]})

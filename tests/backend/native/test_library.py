@@ -1,0 +1,38 @@
+"""The core's view of formats and structs is the Python side's, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gemstead.backend.native import layout
+from gemstead.backend.native.library import address, library
+from gemstead.weights import formats
+
+FORMATS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
+FORMATS += ("q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_rows_unpack_bit_for_bit(name):
+    row = formats.get(name)
+    raw = np.random.default_rng(1).integers(0, 256, (64, row.block_bytes)).astype(np.uint8)
+    if row.block == 1:  # a whole row of single values
+        raw = raw[:32]
+    wanted = row.unpack(raw)
+    got = np.empty(wanted.size, np.float32)
+    assert library().gs_unpack_row(row.ggml_type, address(raw), wanted.size, address(got)) == 0
+    assert np.array_equal(wanted.ravel().view(np.uint32) & 0x7FFFFFFF, got.view(np.uint32) & 0x7FFFFFFF) or (
+        np.array_equal(np.isnan(wanted.ravel()), np.isnan(got))
+        and np.array_equal(np.nan_to_num(wanted.ravel()), np.nan_to_num(got))
+    )
+
+
+def test_the_structs_are_those_of_the_header(root_header):
+    assert layout.header() == root_header
+    assert library().gs_layout_bytes() == layout.total_bytes()
+
+
+@pytest.fixture
+def root_header(pytestconfig):
+    return (pytestconfig.rootpath / "native/include/layout.h").read_text("utf-8")
