@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,10 +20,18 @@ from gemstead.weights.store import open_store
 
 TINY = [name for name in VARIANTS if name.startswith("tiny-")]
 EXACT, FORMATS = ("f32", "f16", "bf16"), ("q8_0", "q4_0", "q5_0", "q4_k", "q6_k")
+
+
+def everybody_asked(spec):
+    """The spec with every expert picked for every row: near ties between experts then decide nothing."""
+    picks = {"top_k_experts": spec.layers[0].moe.num_experts}
+    return replace(spec, layers=tuple(replace(x, moe=replace(x.moe, **picks)) for x in spec.layers))
+
+
 SPECS = {
     "e-type": realistic(),
-    "moe": realistic(
-        experts=True, vocab_size_per_layer_input=0, bidirectional_media=True, size_class="large"
+    "moe": everybody_asked(
+        realistic(experts=True, vocab_size_per_layer_input=0, bidirectional_media=True, size_class="large")
     ),
     "odd-width": realistic(hidden_size=250, vocab_size=4001, vocab_size_per_layer_input=4001),
 }
@@ -40,6 +49,8 @@ def file(tmp_path_factory):
         for n, values in arrays.items():
             if n.endswith(("q_norm", "k_norm")):
                 values *= len(values) ** -0.25  # as trained models have it: scores of size 1, no chaos
+            if n.endswith("router.proj"):
+                values *= 30  # so that few picks are near ties
         path = home / f"{name}-{kind}.gguf"
         write_model_gguf(path, spec, arrays, kind)
         return path
@@ -70,7 +81,7 @@ def test_plain_numbers_give_the_references_logits(file, name, kind):
     wanted, got = (logits(file(name, kind), b, ids) for b in ("reference", "native"))
     close = np.abs(wanted - got).max(axis=1) <= NATIVE_LOGITS
     # Where two experts are nearly tied, a last bit picks the other one, and later rows see that row.
-    assert close.mean() >= (0.5 if name in ("tiny-26b", "moe") else 1.0)
+    assert close.mean() >= (0.5 if name == "tiny-26b" else 1.0)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -78,8 +89,7 @@ def test_plain_numbers_give_the_references_logits(file, name, kind):
 def test_quantized_weights_stay_close_to_the_reference(file, name, kind):
     ids = np.random.default_rng(4).integers(0, 4000, 60)
     wanted, got = (logits(file(name, kind), b, ids) for b in ("reference", "native"))
-    found = divergence(wanted, got)  # experts: the middle row, since int8 decides near ties the other way
-    assert (np.median(found) if name == "moe" else found.mean()) <= NATIVE_QUANTIZED_KL
+    assert divergence(wanted, got).mean() <= NATIVE_QUANTIZED_KL
 
 
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
