@@ -261,6 +261,39 @@ def test_the_public_names_load_lazily():
     assert gemstead.Model is model_module.Model
 
 
+@pytest.mark.parametrize("eager", [0, VOCAB])
+def test_a_damaged_vocabulary_is_a_weights_error(tmp_path, monkeypatch, eager):
+    """Told while opening where the vocabulary is small, else when text is first needed."""
+    monkeypatch.setattr(model_module, "_EAGER_TOKENS", eager)
+    spec = resized(VARIANTS["tiny-e2b"])
+    spec = replace(spec, tokens=replace(spec.tokens, eos=(1, 106, 50)))
+    tokens, types, merges = small_vocabulary()
+    tokens, types = tokens + ["<fill>"] * (VOCAB - len(tokens)), types + [5] * (VOCAB - len(tokens))
+    write_model_gguf(
+        tmp_path / "m.gguf", spec, arrays(spec), vocabulary=Vocabulary(tokens, types, ["a", *merges])
+    )
+    says = r"m\.gguf: cannot build a tokenizer .* merge 0 is not two pieces"
+    if eager:
+        with pytest.raises(WeightsError, match=says):
+            gemstead.open(tmp_path / "m.gguf", memory="20MB")
+        return
+    with gemstead.open(tmp_path / "m.gguf", memory="20MB") as opened:
+        assert opened.generate(IDS, SamplingParams(max_tokens=1))
+        for attempt in (lambda: opened.tokenizer, lambda: opened.chat([Message.user("hi")])):
+            with pytest.raises(WeightsError, match=says):
+                attempt()
+    with pytest.raises(ConfigError, match="closed"):
+        _ = opened.tokenizer
+
+
+def test_a_damaged_tokenizer_json_is_a_weights_error(tmp_path):
+    spec = resized(VARIANTS["tiny-e2b"])
+    write_model_folder(tmp_path, spec, arrays(spec), "f32")
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(WeightsError, match="not JSON"):
+        gemstead.open(tmp_path, memory="20MB")
+
+
 def test_a_model_says_how_it_is_sampled(tmp_path):
     """The file's own wishes are the defaults; what the caller gives wins; an impossible wish is refused."""
     spec = resized(VARIANTS["tiny-e2b"])

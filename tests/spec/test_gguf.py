@@ -239,6 +239,8 @@ def test_drafter_without_centroids_scores_the_whole_vocabulary():
         ({"attention.shared_kv_layers": 9}, ["gemma4.attention.shared_kv_layers", "9"]),
         ({"attention.shared_kv_layers": 7}, ["layer 2", "shares K/V"]),
         ({"attention.causal": False}, ["gemma4.attention.causal", "false"]),
+        ({"final_logit_softcapping": ""}, ["gemma4.final_logit_softcapping is ''", "above 0"]),
+        ({"final_logit_softcapping": False}, ["gemma4.final_logit_softcapping is false", "above 0"]),
         ({"attn_logit_softcapping": 50.0}, ["gemma4.attn_logit_softcapping", "50.0"]),
         ({"rope.scaling.type": "yarn"}, ["gemma4.rope.scaling.type", "yarn"]),
         ({"expert_count": 4}, ["gemma4.expert_used_count", "missing"]),

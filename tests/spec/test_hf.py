@@ -295,9 +295,17 @@ FAULTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"per_layer_config": {"2": {"head_dim": 24}}}, ["per_layer_config", "agree"]),
     ({"per_layer_config": {"99": {"head_dim": 24}}}, ["per_layer_config[99]", "0 to 8"]),
     ({"per_layer_config": {"x": {}}}, ["per_layer_config[x]"]),
+    ({"per_layer_config": {"2": {}, "02": {}}}, ["per_layer_config[02]", "layer 2 is there twice"]),
     ({"per_layer_config": {"2": 3}}, ["per_layer_config[2]", "mapping"]),
     ({"per_layer_config": {"2": {"skip": ["mlp"]}}}, ["per_layer_config[2].skip"]),
     ({"global_head_dim": 64}, ["global_head_dim", "64", "32"]),
+    (
+        {"num_global_key_value_heads": 7},
+        ["num_global_key_value_heads is 7 but", "per_layer_config", "agree"],
+    ),
+    ({"rope_theta": 3.0}, ["rope_theta is 3.0 but rope_parameters.full_attention.rope_theta is 1000000.0"]),
+    ({"rope_local_base_freq": 3.0}, ["rope_local_base_freq is 3.0 but rope_parameters.sliding_attention"]),
+    ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor is 0.5 but rope_parameters.full_attention"]),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer as Core
 
 from gemstead.errors import ConfigError, InputError
 from gemstead.text.control import CONTROL_TEXTS
-from gemstead.text.tokenizer import BYTE, CONTROL, NORMAL, Tokenizer
+from gemstead.text.tokenizer import BYTE, CONTROL, NORMAL, SPACE, Tokenizer
 from support.vocab import REAL_VOCABULARY, real_tokenizer, real_vocabulary, small_tokenizer, small_vocabulary
 
 
@@ -292,6 +293,23 @@ def test_a_bad_tokenizer_json_is_one_error(tmp_path, data: str, says: str) -> No
         Tokenizer.from_json(path)
     with pytest.raises(ConfigError, match="cannot read the tokenizer"):
         Tokenizer.from_json(tmp_path / "absent.json")
+
+
+def test_a_hostile_tokenizer_json(tmp_path) -> None:
+    """A pipe is not waited for; a million empty lists and a lone surrogate are refused."""
+    path = tmp_path / "tokenizer.json"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        Tokenizer.from_json(path)
+    path.unlink()
+    path.write_text("[" + "[]," * (1 << 21) + "0]")
+    with pytest.raises(ConfigError, match="more than 4194304 values"):
+        Tokenizer.from_json(path)
+    rules = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+    data = {"model": {"type": "BPE", "vocab": {"a": 0, "\ud800": 1}, "merges": []}, "normalizer": rules}
+    path.write_text(json.dumps(data))
+    with pytest.raises(ConfigError, match=r"the lone surrogate '\\ud800'"):
+        Tokenizer.from_json(path)
 
 
 def test_byte_types_of_the_real_vocabulary() -> None:

@@ -8,6 +8,7 @@ import pytest
 from gemstead.errors import WeightsError
 from gemstead.spec.tensors import text_tensors
 from gemstead.spec.variants import VARIANTS
+from gemstead.weights import bind as bind_module
 from gemstead.weights.bind import bind, in_gguf, in_safetensors
 from gemstead.weights.gguf import read_gguf
 from gemstead.weights.gguf_write import write_gguf
@@ -86,3 +87,25 @@ def test_matrices_are_not_weights_of_integers(tmp_path: Path) -> None:
     entries = gguf_entries()
     entries["output_norm.weight"] = entry_from_array("output_norm.weight", np.zeros(64, np.int64), "i64")
     assert "norm is i64; weights are needed" in bound(tmp_path / "m", entries)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """A NaN scale of a block or in a norm; of a model that is not small only its vectors are read."""
+    entries = gguf_entries()
+    q8 = np.zeros((SPEC.vocab_size, 64), np.float32)
+    table = entry_from_array("token_embd.weight", q8, "q8_0")
+    entries["token_embd.weight"] = table
+    assert bound(tmp_path / "m", entries) == ""
+    raw = np.concatenate([x.reshape(-1) for x in table.chunks()])
+    raw[-34:-32] = np.frombuffer(np.float16(value).tobytes(), np.uint8)
+    raw[-1] = 1
+    entries["token_embd.weight"] = Entry(table.name, table.shape, table.format, lambda: [raw])
+    entries["output_norm.weight"] = entry_from_array("output_norm.weight", np.full(64, value), "bf16")
+    message = bound(tmp_path / "m", entries)
+    assert "wrong: embed_tokens holds NaN or infinity" in message
+    assert "wrong: norm holds NaN or infinity" in message
+    monkeypatch.setattr(bind_module, "_READ_BYTES", 100_000)
+    message = bound(tmp_path / "m", entries)
+    assert "1 fault" in message
+    assert "norm holds NaN" in message

@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -12,6 +13,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 
 from gemstead.errors import WeightsError
 from gemstead.weights.gguf import read_gguf
+from gemstead.weights.gguf_write import write_gguf
 from support.weight_files import array, container, entry, key, text
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -109,6 +111,17 @@ def test_parts_that_are_not_what_their_names_say(tmp_path: Path) -> None:
     lone.rename(tmp_path / "m-00004-of-00003.gguf")
     with pytest.raises(WeightsError, match="parts count from 1"):
         read_gguf(tmp_path / "m-00004-of-00003.gguf")
+    names[1].rename(tmp_path / "m-00002-of-99999.gguf")
+    with pytest.raises(WeightsError, match="at most to 1000"):
+        read_gguf(tmp_path / "m-00002-of-99999.gguf")
+
+
+@pytest.mark.parametrize("name", ["count", "no"])
+@pytest.mark.parametrize("value", [1.0, 0.0, True, False, "1", [1], -1])
+def test_split_numbers_of_another_type(tmp_path: Path, name: str, value: Any) -> None:
+    write_gguf(tmp_path / "m.gguf", {f"split.{name}": value}, [])
+    with pytest.raises(WeightsError, match=rf"part 1 of 1 by its name, but says inside: .*split\.{name} = "):
+        read_gguf(tmp_path / "m.gguf")
 
 
 def test_a_tensor_in_two_parts(tmp_path: Path) -> None:

@@ -12,12 +12,20 @@ from gemstead.weights.gguf import read_gguf
 from support.weight_files import array, container, key, text
 
 
-def test_a_string_array_that_is_not_utf8_is_refused_when_decoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [1 << 20, 1, 3])
+@pytest.mark.parametrize("wrong", [b"\xff", b"\xc3", b"\xa9", b"\xed\xa0\x80", b"x" * 200 + b"\xff"])
+def test_a_string_array_that_is_not_utf8_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bytes, chunk: int
+) -> None:
+    monkeypatch.setattr(gguf_values, "_TEXT_CHUNK", chunk)
     path = tmp_path / "m.gguf"
-    path.write_bytes(container(keys=(key("a", 9, array(8, 2, text("x") + text(b"\xff"))),)))
-    file = read_gguf(path)
+    path.write_bytes(container(keys=(key("a", 9, array(8, 3, text("x") + text(wrong) + text("é"))),)))
     with pytest.raises(WeightsError, match="string 1 of an array is not UTF-8"):
-        file.metadata["a"].tolist()
+        read_gguf(path)
+    good = ["é" * 100, "😀", "x" * 64, "ü" * 64]  # 128 bytes and more: their lengths are no ASCII bytes
+    path.write_bytes(container(keys=(key("a", 9, array(8, 4, b"".join(map(text, good)))),)))
+    file = read_gguf(path)
+    assert file.metadata["a"].tolist() == good
     file.close()
 
 
@@ -50,7 +58,7 @@ def test_a_single_reads_as_the_decimal_it_stands_for(tmp_path: Path) -> None:
 def test_strings_are_found_without_decoding(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     inner = text("b")  # the bytes of one string inside another: no place of its own
-    strings = [text("aa"), text(b"x" + inner), text(b"\xff"), text("b"), text(""), text("b")]
+    strings = [text("aa"), text(b"x" + inner), text("é"), text("b"), text(""), text("b")]
     path.write_bytes(container(keys=(key("a", 9, array(8, len(strings), b"".join(strings))),)))
     file = read_gguf(path)
     found = file.metadata["a"]
@@ -75,11 +83,13 @@ def test_a_string_array_is_a_sequence(tmp_path: Path) -> None:
 
 def test_text_and_strings_have_a_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_values, "MAX_STRINGS", 5)
-    monkeypatch.setattr(gguf_values, "MAX_ALL_TEXT_BYTES", 20)
     path = tmp_path / "m.gguf"
     three = array(8, 3, text("x") * 3)
     path.write_bytes(container(keys=(key("a", 9, three), key("b", 9, three))))
     with pytest.raises(WeightsError, match="more than 5"):
+        read_gguf(path)
+    monkeypatch.setattr(gguf_values, "MAX_ALL_TEXT_BYTES", 20)
+    with pytest.raises(WeightsError, match="holds 27 bytes of text; 19 are believable"):
         read_gguf(path)
     path.write_bytes(container(keys=(key("a", 8, text("x" * 15)), key("b", 8, text("x" * 5)))))
     with pytest.raises(WeightsError, match="is 5 bytes long; at most 3 are believable"):

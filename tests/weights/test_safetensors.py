@@ -188,6 +188,8 @@ def test_shards_are_read_together(tmp_path: Path) -> None:
         INDEX_NAME,
         "m.bin",
         "a\x00.safetensors",
+        "é" * 200 + ".safetensors",
+        "\ud800.safetensors",
     ],
 )
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, name: str) -> None:

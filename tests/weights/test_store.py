@@ -229,6 +229,9 @@ def test_templates_inside_tokenizer_config(tmp_path: Path) -> None:
         (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
         with open_store(folder) as store:
             assert store.chat_template == want
+    (folder / "chat_template.jinja").write_bytes(b"x" * (1 << 20) + b"y")
+    with pytest.raises(WeightsError, match="1048577 bytes; at most 1048576 are believable"):
+        open_store(folder)
     (folder / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(WeightsError, match="cannot read"):
         open_store(folder)
@@ -300,3 +303,11 @@ def test_slices_of_a_large_table_cost_only_themselves(tmp_path: Path, rss_mb: Ca
     assert tensor.rows([5, 262_143]).shape == (2, 8960)
     assert rss_mb() - before < 50
     source.close()
+
+
+def test_a_vocabulary_that_contradicts_itself(tmp_path: Path) -> None:
+    tensors, vocabulary = random_tensors(TINY), numbered_vocabulary(TINY.vocab_size)
+    wrong = {"tokenizer.ggml.token_type": [1, 1]}
+    write_model_gguf(tmp_path / "m.gguf", TINY, tensors, vocabulary=vocabulary, metadata=wrong)
+    with pytest.raises(WeightsError, match="token_type has 2 entries for 256 tokens"):
+        open_store(tmp_path / "m.gguf")

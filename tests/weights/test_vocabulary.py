@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from gemstead.errors import WeightsError
+from gemstead.weights import gguf_values
+from gemstead.weights.gguf import read_gguf
 from gemstead.weights.gguf_write import write_gguf
-from gemstead.weights.vocabulary import read_vocabulary
+from gemstead.weights.vocabulary import check_vocabulary, read_vocabulary
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 REAL_VOCABULARY = SHARED / "gemma4" / "tokenizer" / "ggml-vocab-gemma-4.gguf"
@@ -55,6 +57,20 @@ def test_contradictions_are_named(tmp_path: Path, key: str, value: Any, says: st
     write_gguf(tmp_path / "v.gguf", {**GOOD, f"tokenizer.ggml.{key}": value}, [])
     with pytest.raises(WeightsError, match=says):
         read_vocabulary(tmp_path / "v.gguf")
+    file = read_gguf(tmp_path / "v.gguf")
+    with pytest.raises(WeightsError, match=says):
+        check_vocabulary(file)
+    file.close()
+
+
+def test_arrays_that_stay_in_the_file_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_values, "_EAGER_VALUES", 0)
+    for wrong in ([0.5] * 5, [True] * 5, ["1"] * 5):
+        write_gguf(tmp_path / "v.gguf", {**GOOD, "tokenizer.ggml.token_type": wrong}, [])
+        with pytest.raises(WeightsError, match="token_type must be an array of int"):
+            read_vocabulary(tmp_path / "v.gguf")
+    write_gguf(tmp_path / "v.gguf", {**GOOD, "tokenizer.ggml.scores": [0.5] * 5}, [])
+    assert read_vocabulary(tmp_path / "v.gguf").scores == [0.5] * 5
 
 
 def test_no_vocabulary(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemstead.errors import ConfigError
-from gemstead.spec.fields import Fields, Problems, is_integer, shown
+from gemstead.spec.fields import Fields, Problems, is_integer, is_number, shown
 from gemstead.spec.layers import Stack, build_layers, contradictions, rope_pairs
 from gemstead.spec.model import AttentionKind, AttentionSpec, DrafterSpec, ModelSpec, MoeSpec, TokenIds
 
@@ -321,7 +321,8 @@ def _moe(fields: Fields) -> MoeSpec | None:
 
 def _softcap(fields: Fields) -> float | None:
     # Writers leave the key out, or write 0, for a model whose logits are not capped.
-    if not fields.values.get("final_logit_softcapping"):
+    value = fields.values.get("final_logit_softcapping")
+    if value is None or (is_number(value) and value == 0):
         return None
     return _float32(fields.number("final_logit_softcapping"))
 

@@ -31,6 +31,7 @@ MAX_LAYERS = 1024  # far above any Gemma; a larger count is a damaged or hostile
 
 _KIND_OF: Mapping[str, AttentionKind] = {"sliding_attention": "sliding", "full_attention": "full"}
 _DEFAULT_THETA: Mapping[AttentionKind, float] = {"sliding": 10_000.0, "full": 1_000_000.0}
+_THETA_KEY: Mapping[AttentionKind, str] = {"sliding": "rope_local_base_freq", "full": "rope_theta"}
 _DEFAULT_FRACTION: Mapping[AttentionKind, float] = {"sliding": 1.0, "full": 0.25}
 
 
@@ -258,13 +259,20 @@ def _kv_shapes_by_layer(
                 f"per_layer_config gives {kind} layer {i} (num_key_value_heads, head_dim) = {shape}, others "
                 f"have {shapes[kind]}; all layers of a kind must agree"
             )
-    stated = text.values.get("global_head_dim")
-    if stated is not None and "full" in shapes and stated != shapes["full"][1]:
-        text.problems.add(
-            f"{text.label('global_head_dim')} is {shown(stated)} but per_layer_config gives full layers "
-            f"head_dim {shapes['full'][1]}; they must agree"
-        )
+    if "full" in shapes:
+        heads, head_dim = shapes["full"]
+        _require_same(text, "global_head_dim", head_dim, "head_dim of full layers in per_layer_config")
+        other = "num_key_value_heads of full layers in per_layer_config"
+        _require_same(text, "num_global_key_value_heads", heads, other)
     return shapes
+
+
+def _require_same(text: Fields, key: str, value: float, other: str) -> None:
+    """Note a field that is present and says something else than the newer spelling."""
+    if text.has(key) and text.values[key] != value:
+        text.problems.add(
+            f"{text.label(key)} is {shown(text.values[key])} but {other} is {value}; they must agree"
+        )
 
 
 def _layer_overrides(text: Fields, num_layers: int) -> dict[int, Fields]:
@@ -276,6 +284,8 @@ def _layer_overrides(text: Fields, num_layers: int) -> dict[int, Fields]:
             text.problems.add(f"{where[:-1]}: the key must be a layer index from 0 to {num_layers - 1}")
         elif not isinstance(values, Mapping):
             text.problems.add(f"{where[:-1]} is {shown(values)}; it must be a mapping")
+        elif index in found:
+            text.problems.add(f"{where[:-1]}: layer {index} is there twice, under another spelling")
         else:
             found[index] = Fields(values, where, text.problems)
             same = {k for k, v in values.items() if text.values.get(k) == v or (k == "skip" and not v)}
@@ -287,8 +297,7 @@ def _rope(text: Fields, kind: AttentionKind, head_dim: int) -> tuple[float, int,
     """(theta, rotated pairs, factor) of one kind of layer."""
     stated = text.mapping("rope_parameters")
     if not stated:
-        theta_key = "rope_theta" if kind == "full" else "rope_local_base_freq"
-        theta = text.number(theta_key, _DEFAULT_THETA[kind])
+        theta = text.number(_THETA_KEY[kind], _DEFAULT_THETA[kind])
         fraction = _DEFAULT_FRACTION[kind]
         if kind == "full":
             fraction = text.number("partial_rotary_factor", fraction)
@@ -305,11 +314,14 @@ def _rope(text: Fields, kind: AttentionKind, head_dim: int) -> tuple[float, int,
     # Without a type transformers turns every pair, which for a full layer contradicts its fraction.
     rope_type = fields.one_of(rope_type_key, ("default", "proportional"), "default")
     theta = fields.number("rope_theta")
+    _require_same(text, _THETA_KEY[kind], theta, f"{fields.where}rope_theta")
     if rope_type == "default":
         reason = "rope_type default turns every pair at its plain frequency; use rope_type proportional"
         fields.require({"partial_rotary_factor": (1.0, reason), "factor": (1.0, reason)})
         return theta, head_dim // 2, 1.0
     fraction = fields.number("partial_rotary_factor", 1.0, positive=False)
+    if kind == "full":
+        _require_same(text, "partial_rotary_factor", fraction, f"{fields.where}partial_rotary_factor")
     return theta, rope_pairs(head_dim, fraction), fields.number("factor", 1.0)
 
 

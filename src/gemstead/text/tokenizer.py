@@ -24,7 +24,8 @@ SPACE = "▁"  # U+2581 stands for the ASCII space inside pieces
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # GGUF token types
 SPECIAL_TYPES = (UNKNOWN, CONTROL, USER_DEFINED)
 MAX_TOKENS, MAX_MERGES, MAX_PIECE_CHARS = 1 << 21, 1 << 22, 4096  # 8x Gemma's own, against hostile files
-MAX_JSON_BYTES = 256 << 20
+MAX_JSON_BYTES = 64 << 20  # Gemma's has 32 MB
+MAX_JSON_VALUES = 1 << 22  # 2x Gemma's own
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _SHOWN_FAULTS = 12
 
@@ -268,10 +269,15 @@ def _duplicates(pieces: Sequence[str]) -> list[str]:
 
 def _read_json(path: Path) -> tuple[list[str], list[int], list[tuple[str, str]]]:
     try:
+        if not path.is_file() and path.exists():  # a pipe would be waited for
+            raise ConfigError(f"cannot read {path}: it is a folder or a device, not a regular file")
         size = path.stat().st_size
         if size > MAX_JSON_BYTES:
             raise ConfigError(f"cannot read {path}: {size} bytes; a tokenizer.json may have {MAX_JSON_BYTES}")
-        data = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+            raise ConfigError(f"cannot read {path}: it holds more than {MAX_JSON_VALUES} values")
+        data = json.loads(raw)
     except OSError as error:
         raise ConfigError(f"cannot read the tokenizer {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -279,7 +285,7 @@ def _read_json(path: Path) -> tuple[list[str], list[int], list[tuple[str, str]]]
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         kind = model.get("type") if isinstance(model, dict) else None
-        raise ConfigError(f"cannot use {path}: tokenizer model {kind!r}; Gemma's is 'BPE'")
+        raise ConfigError(f"cannot use {path}: tokenizer model {kind!r:.80}; Gemma's is 'BPE'")
     vocab, merges = model.get("vocab"), model.get("merges")
     added = data.get("added_tokens") or []
     if not isinstance(vocab, dict) or not isinstance(merges, list) or not isinstance(added, list):
@@ -316,6 +322,12 @@ def _place(path: Path, vocab: dict[str, int], added: list[object]) -> tuple[list
         if entry.get("special") is True:
             special.add(entry["content"])
     special |= set(CONTROL_TEXTS.values()) & ids.keys()
+    try:
+        "".join(ids).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"cannot use {path}: a piece holds the lone surrogate {error.object[error.start]!r}"
+        ) from None
     wrong = [p for p, i in ids.items() if type(i) is not int or not 0 <= i < MAX_TOKENS]
     if wrong or len(set(ids.values())) != len(ids):
         what = f"id of {wrong[0]!r:.40} is {ids[wrong[0]]!r:.40}" if wrong else "two pieces share an id"

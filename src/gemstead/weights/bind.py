@@ -1,6 +1,7 @@
 """Binds stored tensors to the canonical names of spec/tensors.py and lists everything that does not fit.
 
-Refuses a model with a missing, unknown, doubled or misshapen tensor. Neighbours: store.py, tensor.py.
+Refuses a model with a missing, unknown, doubled or misshapen tensor, and a NaN where it costs nothing to
+look. Neighbours: store.py, tensor.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from gemstead.weights.mapped import StoredTensor
 from gemstead.weights.tensor import Tensor
 
 _SHOWN = 20  # tensors named per kind of fault
+# Read while opening, so that a NaN is named here and not noticed by the sampler later: a small model whole,
+# of a large one the norms and scales (5 MB in the 31B).
+_READ_BYTES = 8 << 20
 
 Finder = Callable[[TensorSpec, Mapping[str, StoredTensor]], list[tuple[str, ...]]]
 
@@ -55,6 +59,7 @@ def bind(
             wrong.append(fault)
         else:
             tensors[row.name] = Tensor(row.name, row.shape, [stored[name] for name in found[0]])
+    wrong += [f"{tensor.name} holds NaN or infinity" for tensor in _read(tensors) if not tensor.is_finite()]
     unknown = [name for name in stored if name not in used and not is_ignorable(name, spec)]
     _raise_faults(path, spec, {"missing": missing, "wrong": wrong, "unknown": unknown})
     return tensors
@@ -83,6 +88,13 @@ def _fault(
         if ids.min() < 0 or ids.max() >= vocab_size:
             return f"{row.name} holds ids from {ids.min()} to {ids.max()} for a vocabulary of {vocab_size}"
     return None
+
+
+def _read(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """The tensors to look into while opening: all, or the vectors, or none, as _READ_BYTES allows."""
+    vectors = [tensor for tensor in tensors.values() if len(tensor.shape) == 1]
+    groups = (list(tensors.values()), vectors)
+    return next((group for group in groups if sum(x.nbytes for x in group) <= _READ_BYTES), [])
 
 
 def _without_rows(part: StoredTensor) -> tuple[int, ...]:

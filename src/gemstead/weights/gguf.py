@@ -28,6 +28,7 @@ from gemstead.weights.mapped import (
 # Far above any real file (a Gemma 4 has < 1,000 tensors), so that a hostile count costs nothing.
 MAX_TENSORS = 20_000
 MAX_KEYS = 20_000
+MAX_PARTS = 1000
 MAX_ALIGNMENT = 1 << 20
 MAX_NAME_BYTES = 1024  # of a key or a tensor; llama.cpp allows tensors 63
 MAX_ELEMENTS = 1 << 48
@@ -78,8 +79,10 @@ def _part_paths(path: Path) -> tuple[Path, ...]:
     if match is None:
         return (path,)
     stem, number, count = match[1], int(match[2]), int(match[3])
-    if not 1 <= number <= count:
-        raise WeightsError(f"{path} calls itself part {number} of {count}; parts count from 1")
+    if not 1 <= number <= count <= MAX_PARTS:
+        raise WeightsError(
+            f"{path} calls itself part {number} of {count}; parts count from 1, at most to {MAX_PARTS}"
+        )
     paths = tuple(path.with_name(f"{stem}-{k:05d}-of-{count:05d}.gguf") for k in range(1, count + 1))
     missing = [part.name for part in paths if not part.exists()]
     if missing:
@@ -92,14 +95,12 @@ def _part_paths(path: Path) -> tuple[Path, ...]:
 def _check_part(metadata: Mapping[str, Any], path: Path, index: int, count: int) -> None:
     """Make sure a file is the part its name says."""
     seen_count, seen_index = metadata.get("split.count", 1), metadata.get("split.no", 0)
-    if (seen_count or 1, seen_index) == (count, index):
+    if type(seen_count) is type(seen_index) is int and (seen_count or 1, seen_index) == (count, index):
         return
-    if count == 1:
+    if count == 1 and type(seen_count) is int and seen_count > 1:
         raise WeightsError(
             f"{path} is a part of a model split in {seen_count}, but its name does not say so; "
-            f"name the parts NAME-00001-of-{int(seen_count):05d}.gguf and so on"
-            if isinstance(seen_count, int)
-            else f"{path} is damaged: split.count = {brief(seen_count)} is no number"
+            f"name the parts NAME-00001-of-{seen_count:05d}.gguf and so on"
         )
     raise WeightsError(
         f"{path} should be part {index + 1} of {count} by its name, but says inside: "

@@ -1,11 +1,12 @@
 """The values inside a GGUF's metadata: a cursor that cannot leave the file, and arrays left in place.
 
-Every count and length is checked against the file before it is used; arrays of strings are walked
-over once and decoded only when asked for. Refuses nested arrays. Neighbour: gguf.py.
+Every count, length and byte of text is checked before it is used; arrays of strings are kept as
+they are and made into strings only when asked for. Refuses nested arrays. Neighbour: gguf.py.
 """
 
 from __future__ import annotations
 
+import codecs
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,9 +37,10 @@ BOOL, STRING, ARRAY = 7, 8, 9
 # count costs neither minutes nor memory.
 MAX_STRINGS = 2_000_000
 MAX_TEXT_BYTES = 1 << 24  # of one value; a chat template has 16 kB
-MAX_ALL_TEXT_BYTES = 1 << 26
+MAX_ALL_TEXT_BYTES = 1 << 26  # of a file; Gemma 4 has 14 MB
 # Small arrays become lists at once, up to this many values in a file; others stay NumberArray.
 _EAGER_VALUES = 1 << 18
+_TEXT_CHUNK = 1 << 20  # bytes of an array of strings looked at together
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,17 @@ class StringArray(Sequence[str]):
         return self.length
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.tolist())
+        buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
+        for number in range(self.length):
+            end = at + 8 + unpack(buffer, at)[0]
+            try:
+                yield str(buffer[at + 8 : end], "utf-8")
+            except UnicodeDecodeError as error:
+                raise WeightsError(
+                    f"{self.file.path} is damaged: string {number} of an array is not UTF-8: "
+                    f"{error.object[:40]!r}"
+                ) from error
+            at = end
 
     def __contains__(self, text: object) -> bool:
         return isinstance(text, str) and self._find(text) is not None
@@ -108,19 +120,21 @@ class StringArray(Sequence[str]):
         return None
 
     def tolist(self) -> list[str]:
-        """The strings, decoded; WeightsError naming the first that is not UTF-8."""
-        buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
-        strings: list[str] = []
+        """The strings, decoded."""
+        return list(self)
+
+    def check_text(self) -> None:
+        """WeightsError naming the first string that is not UTF-8."""
+        # The lengths between the strings are ASCII bytes where every string is shorter than 128 bytes,
+        # as all of Gemma's are: the whole array is then UTF-8 exactly when each string is.
+        decoder = codecs.getincrementaldecoder("utf-8")()
         try:
-            for _ in range(self.length):
-                end = at + 8 + unpack(buffer, at)[0]
-                strings.append(str(buffer[at + 8 : end], "utf-8"))
-                at = end
-        except UnicodeDecodeError as error:
-            raise WeightsError(
-                f"{self.file.path}: string {len(strings)} of an array is not UTF-8: {error.object[:40]!r}"
-            ) from error
-        return strings
+            for at in range(self.start, self.end, _TEXT_CHUNK):
+                decoder.decode(self.file.buffer[at : min(at + _TEXT_CHUNK, self.end)])
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            for _ in self:
+                pass
 
 
 class Cursor:
@@ -221,5 +235,10 @@ class Cursor:
             at = self.file.size + 1
         if at > self.file.size:
             raise self.fail(f"a string of {what} runs past the end of the file")
+        if at - start > self.text_left:
+            raise self.fail(f"{what} holds {at - start} bytes of text; {self.text_left} are believable")
+        self.text_left -= at - start
         self.at = at
-        return StringArray(self.file, start, at, count)
+        strings = StringArray(self.file, start, at, count)
+        strings.check_text()
+        return strings

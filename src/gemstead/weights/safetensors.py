@@ -99,8 +99,8 @@ def _shard_names(weight_map: Mapping[str, Any], index_path: Path) -> list[str]:
     if len(names) > MAX_SHARDS:
         raise WeightsError(f"{index_path} names {len(names)} files; at most {MAX_SHARDS} are believable")
     for name in names:
-        plain = Path(name).name == name and name.isprintable() and "\\" not in name and len(name) < 256
-        if not plain or not name.endswith(".safetensors"):
+        plain = Path(name).name == name and name.isprintable() and "\\" not in name
+        if not plain or len(name.encode()) > 255 or not name.endswith(".safetensors"):
             raise WeightsError(
                 f"{index_path} names the file {name[:200]!r}; only plain names ending in .safetensors "
                 "of files in the same folder are allowed"

@@ -30,10 +30,11 @@ from gemstead.weights.mapped import brief
 from gemstead.weights.safetensors import SafetensorsFile, read_safetensors, read_sharded
 from gemstead.weights.sampling import from_generation_config, from_metadata
 from gemstead.weights.tensor import Tensor
-from gemstead.weights.vocabulary import Vocabulary, vocabulary_of
+from gemstead.weights.vocabulary import Vocabulary, check_vocabulary, vocabulary_of
 
 Kind = Literal["gguf", "safetensors"]
 _MAX_PAIRS = 1 << 16  # of a head; Gemma 4 has 256
+_MAX_TEMPLATE_BYTES = 1 << 20  # Gemma 4's has 16 kB
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class Store:
     def total_bytes(self) -> int:
         """Bytes on disk of the tensors the forward reads."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether text can be turned into ids: a tokenizer.json, or a vocabulary inside a GGUF."""
+        if isinstance(self.source, GgufFile):
+            return "tokenizer.ggml.tokens" in self.source.metadata
+        return self.tokenizer_json is not None
 
     def vocabulary(self) -> Vocabulary | None:
         """The vocabulary inside a GGUF, decoded anew at each call; None when there is none."""
@@ -105,6 +113,7 @@ def _open_gguf(path: Path, located: Located) -> Store:
         else:
             spec = model_from_metadata(source.metadata, name, _vocab_size(source), facts)
         template = source.metadata.get("tokenizer.chat_template")
+        check_vocabulary(source)
         return Store(
             path=path,
             kind="gguf",
@@ -217,6 +226,9 @@ def _template_of(folder: Path) -> str | None:
     jinja, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     try:
         if jinja.is_file():
+            size = jinja.stat().st_size
+            if size > _MAX_TEMPLATE_BYTES:
+                raise WeightsError(f"{jinja} has {size} bytes; at most {_MAX_TEMPLATE_BYTES} are believable")
             return jinja.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"cannot read {jinja}: {error}") from error

@@ -5,6 +5,7 @@ May be joined from several stored tensors (split experts). Neighbours: mapped.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from gemstead.weights.mapped import StoredTensor
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+_CHUNK_VALUES = 1 << 20  # looked at together for NaN
 
 
 class Tensor:
@@ -67,6 +69,12 @@ class Tensor:
             values: Floats = self.float32()[where]
             return values
         return self._join([part.raw()[where] for part in self.parts])
+
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite; reads all of them, a few rows at a time."""
+        step = max(1, _CHUNK_VALUES * self.shape[0] // math.prod(self.shape))
+        starts = range(0, self.shape[0], step)
+        return all(np.isfinite(self.float32(i, min(i + step, self.shape[0]))).all() for i in starts)
 
     def int64(self) -> npt.NDArray[np.int64]:
         """The values of an integer tensor; WeightsError for any other."""

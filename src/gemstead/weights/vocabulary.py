@@ -16,6 +16,12 @@ from gemstead.weights.gguf import GgufFile, read_gguf
 from gemstead.weights.gguf_values import NumberArray, StringArray
 from gemstead.weights.mapped import brief
 
+_KEY = "tokenizer.ggml."
+_KINDS: Mapping[str, type] = {"tokens": str, "token_type": int, "merges": str, "scores": float}
+_NUMBER_KINDS: Mapping[str, type] = {"f": float, "d": float, "?": bool}  # of struct codes; the others are int
+
+Array = StringArray | NumberArray | list[Any]
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -33,30 +39,49 @@ class Vocabulary:
 
 def vocabulary_of(file: GgufFile) -> Vocabulary | None:
     """The vocabulary in a GGUF's metadata, or None; WeightsError when it contradicts itself."""
-    key = "tokenizer.ggml."
-    if f"{key}tokens" not in file.metadata:
+    if f"{_KEY}tokens" not in file.metadata:
         return None
-    tokens = _list(file, f"{key}tokens", str)
-    types = _list(file, f"{key}token_type", int) or [1] * len(tokens)
-    scores = _list(file, f"{key}scores", float)
-    for name, values in (("token_type", types), ("scores", scores)):
-        if values and len(values) != len(tokens):
-            raise WeightsError(
-                f"{file.paths[0]}: {key}{name} has {len(values)} entries for {len(tokens)} tokens"
-            )
-    model = file.metadata.get(f"{key}model", "")
+    check_vocabulary(file)
+    arrays = {name: _array(file, name) for name in _KINDS}
+    lists: dict[str, list[Any]] = {
+        name: values if isinstance(values, list) else values.tolist() for name, values in arrays.items()
+    }
+    tokens = lists["tokens"]
     return Vocabulary(
-        tokens, types, _list(file, f"{key}merges", str), scores, str(model), _special(file, len(tokens))
+        tokens=tokens,
+        types=lists["token_type"] or [1] * len(tokens),
+        merges=lists["merges"],
+        scores=lists["scores"],
+        model=str(file.metadata.get(f"{_KEY}model", "")),
+        special=_special(file, len(tokens)),
     )
 
 
-def _list(file: GgufFile, key: str, kind: type) -> list[Any]:
-    """The array at `key` with elements of `kind`; empty when absent."""
-    value = file.metadata.get(key, [])
-    if isinstance(value, (StringArray, NumberArray)):
-        value = value.tolist()
-    if not isinstance(value, list) or not set(map(type, value)) <= {kind}:
-        raise WeightsError(f"{file.paths[0]}: {key} must be an array of {kind.__name__}")
+def check_vocabulary(file: GgufFile) -> None:
+    """WeightsError when a vocabulary contradicts itself; makes no strings, so it costs milliseconds."""
+    if f"{_KEY}tokens" not in file.metadata:
+        return
+    size = len(_array(file, "tokens"))
+    for name in ("token_type", "scores"):
+        count = len(_array(file, name))
+        if count not in (0, size):
+            raise WeightsError(f"{file.paths[0]}: {_KEY}{name} has {count} entries for {size} tokens")
+    _array(file, "merges")
+    _special(file, size)
+
+
+def _array(file: GgufFile, name: str) -> Array:
+    """The array tokenizer.ggml.`name`, where it is still in the file; empty when absent."""
+    value: Array = file.metadata.get(_KEY + name, [])
+    kind = _KINDS[name]
+    if isinstance(value, StringArray):
+        fits = kind is str or not len(value)
+    elif isinstance(value, NumberArray):
+        fits = kind is _NUMBER_KINDS.get(value.code, int)
+    else:
+        fits = isinstance(value, list) and set(map(type, value)) <= {kind}
+    if not fits:
+        raise WeightsError(f"{file.paths[0]}: {_KEY}{name} must be an array of {kind.__name__}")
     return value
 
 
