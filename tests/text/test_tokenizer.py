@@ -284,6 +284,10 @@ def test_control_tokens_marked_normal_still_are_control() -> None:
             '{"model": {"vocab": {"a": 1}, "merges": []}, "added_tokens": [1], "normalizer": N}',
             "malformed added token",
         ),
+        (
+            '{"model": {"vocab": {"a": 1}, "merges": []}, "added_tokens": false, "normalizer": N}',
+            "added_tokens is missing or malformed",
+        ),
     ],
 )
 def test_a_bad_tokenizer_json_is_one_error(tmp_path, data: str, says: str) -> None:

@@ -81,6 +81,16 @@ def test_a_string_array_is_a_sequence(tmp_path: Path) -> None:
     file.close()
 
 
+def test_numbers_of_a_sparse_file_have_a_ceiling(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    for kind, count in ((0, 1 << 35), (7, 1 << 35), (10, 1 << 30), (4, 2_000_001)):
+        path.write_bytes(container(keys=(key("a", 9, array(kind, count)),)))
+        with path.open("r+b") as file:
+            file.truncate(1 << 36)
+        with pytest.raises(WeightsError, match="more than 2000000, which is not believable"):
+            read_gguf(path)
+
+
 def test_text_and_strings_have_a_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_values, "MAX_STRINGS", 5)
     path = tmp_path / "m.gguf"

@@ -16,6 +16,7 @@ from gemstead.spec.describe import metadata_of, rope_freqs_of
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import TensorSpec, text_tensors
 from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.weights import bind as bind_module
 from gemstead.weights.formats import TABLE
 from gemstead.weights.gguf import read_gguf
 from gemstead.weights.gguf_write import write_gguf
@@ -187,6 +188,13 @@ def test_an_ordering_that_leaves_the_vocabulary(tmp_path: Path) -> None:
     tensors["masked_embedding.token_ordering"][3] = spec.vocab_size
     write_model_gguf(tmp_path / "d.gguf", spec, tensors)
     with pytest.raises(WeightsError, match="ids from 0 to 256 for a vocabulary of 256"):
+        open_store(tmp_path / "d.gguf")
+
+
+def test_an_ordering_too_long_to_be_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bind_module, "_READ_BYTES", 1000)
+    write_model_gguf(tmp_path / "d.gguf", DRAFTERS["tiny-e2b"], random_tensors(DRAFTERS["tiny-e2b"]))
+    with pytest.raises(WeightsError, match="token_ordering takes 1024 bytes; at most 1000"):
         open_store(tmp_path / "d.gguf")
 
 

@@ -287,7 +287,7 @@ def _read_json(path: Path) -> tuple[list[str], list[int], list[tuple[str, str]]]
         kind = model.get("type") if isinstance(model, dict) else None
         raise ConfigError(f"cannot use {path}: tokenizer model {kind!r:.80}; Gemma's is 'BPE'")
     vocab, merges = model.get("vocab"), model.get("merges")
-    added = data.get("added_tokens") or []
+    added = data.get("added_tokens", [])
     if not isinstance(vocab, dict) or not isinstance(merges, list) or not isinstance(added, list):
         raise ConfigError(
             f"cannot use {path}: model.vocab, model.merges or added_tokens is missing or malformed"

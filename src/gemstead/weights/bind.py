@@ -83,6 +83,8 @@ def _fault(
     for part in parts:
         if (part.format.name in ("i32", "i64")) != row.integer:
             return f"{row.name} is {part.format.name}; {'integers' if row.integer else 'weights'} are needed"
+    if row.integer and parts[0].nbytes > _READ_BYTES:
+        return f"{row.name} takes {parts[0].nbytes} bytes; at most {_READ_BYTES} are believable"
     if row.integer:
         ids = Tensor(row.name, row.shape, parts).int64()
         if ids.min() < 0 or ids.max() >= vocab_size:

@@ -36,6 +36,7 @@ BOOL, STRING, ARRAY = 7, 8, 9
 # Far above any real file (a Gemma 4 has < 1,000 tensors and 0.8 million strings), so that a hostile
 # count costs neither minutes nor memory.
 MAX_STRINGS = 2_000_000
+MAX_NUMBERS = 2_000_000  # in all arrays of a file; Gemma 4 has 0.5 million
 MAX_TEXT_BYTES = 1 << 24  # of one value; a chat template has 16 kB
 MAX_ALL_TEXT_BYTES = 1 << 26  # of a file; Gemma 4 has 14 MB
 # Small arrays become lists at once, up to this many values in a file; others stay NumberArray.
@@ -144,6 +145,7 @@ class Cursor:
         self.file = file
         self.at = 0
         self.strings_left = MAX_STRINGS
+        self.numbers_left = MAX_NUMBERS
         self.text_left = MAX_ALL_TEXT_BYTES
         self.eager_left = _EAGER_VALUES
 
@@ -212,6 +214,9 @@ class Cursor:
             raise self.fail(f"{what} holds {shown}; numbers, booleans and strings are allowed")
         width = struct.calcsize("<" + code)
         self.need(count * width, what)
+        self.numbers_left -= count
+        if self.numbers_left < 0:  # a sparse file costs nothing to make and would fill the memory
+            raise self.fail(f"{what} brings the numbers to more than {MAX_NUMBERS}, which is not believable")
         array = NumberArray(self.file, self.at, count, "?" if kind == BOOL else code)
         self.at += count * width
         if kind == BOOL and count and array.file.view(array.start, count).max() > 1:
