@@ -50,11 +50,16 @@ def test_wrong_number(value):
     assert "a number above 0" in f.problems.found[0]
 
 
-@pytest.mark.parametrize("value", ["x", -1, [1, -1], [True], 1.5, [[1]]])
+@pytest.mark.parametrize("value", ["x", -2, [1, -2], [True], 1.5, [[1]]])
 def test_wrong_token_ids(value):
     f = fields(a=value)
     assert f.token_ids("a") == ()
     assert "token id" in f.problems.found[0]
+
+
+def test_minus_one_is_no_token():
+    f = fields(a=-1, b=[3, -1])
+    assert (f.token_ids("a"), f.token_ids("b"), f.problems.found) == ((), (3,), [])
 
 
 def test_one_of_tells_1_from_true():

@@ -226,6 +226,15 @@ def test_rope_factor(config):
     assert model_from_config(config, "m").layers[-1].attention.rope_factor == 8.0
 
 
+@pytest.mark.parametrize("eos", [None, -1, [-1], []])
+def test_a_model_that_no_token_ends(config, eos):
+    config["eos_token_id"] = eos
+    assert model_from_config(config, "m").tokens.eos == ()
+    assert model_from_config(config, "m", {"eos_token_id": 9}).tokens.eos == (9,)
+    del config["eos_token_id"]
+    assert model_from_config(config, "m").tokens.eos == (1,)
+
+
 @pytest.mark.parametrize("eos", [7, [7, 9]])
 def test_eos_of_the_config_and_of_generation(config, eos):
     config["eos_token_id"] = eos
@@ -358,6 +367,12 @@ def test_faults_of_both_levels_come_together():
     found = problems(whole | {"tie_word_embeddings": False, "vocab_size": 7, "odd": 1})
     for word in ("text_config.mystery", "tie_word_embeddings", "text_config.vocab_size is 256", "odd"):
         assert any(word in problem for problem in found), word
+
+
+def test_the_outer_flag_ties_the_head():
+    whole = {"model_type": "gemma4", "text_config": config_of(VARIANTS["tiny-12b"]), "audio_config": None}
+    whole["text_config"]["tie_word_embeddings"] = False
+    assert model_from_config(whole, "m").vocab_size == 256
 
 
 @pytest.mark.parametrize("model_type", ["gemma3", "gemma3n_text", "llama", None, 4])

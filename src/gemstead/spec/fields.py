@@ -105,13 +105,16 @@ class Fields:
         return self._wrong(key, value, "a mapping", {})
 
     def token_ids(self, key: str) -> tuple[int, ...] | None:
-        """One token id or a list of them, as a tuple; None when absent. Ids beyond the vocabulary pass."""
+        """One token id or a list of them, as a tuple; None when absent. Ids beyond the vocabulary pass.
+
+        -1, which is how transformers writes "no such token", is left out.
+        """
         value = self.values.get(key)
         if value is None:
             return None
         ids = list(value) if _is_list(value) else [value]
-        if all(is_integer(i) and i >= 0 for i in ids):
-            return tuple(int(i) for i in ids)
+        if all(is_integer(i) and i >= -1 for i in ids):
+            return tuple(int(i) for i in ids if i >= 0)
         return self._wrong(key, value, "a token id or a list of token ids", ())
 
     def one_of(self, key: str, allowed: Collection[Any], default: Any) -> Any:

@@ -100,8 +100,9 @@ def _split(config: Mapping[str, Any], problems: Problems, attempt: str) -> tuple
     text.one_of("model_type", _TEXT_ONLY, None)
     text.refuse_unknown(TEXT_FIELDS | TOKEN_FIELDS | PASSED_OVER | FIXED.keys())
     top.refuse_unknown(outer | TEXT_FIELDS | TOKEN_FIELDS | PASSED_OVER | FIXED.keys())
-    for fields in (text, top):
-        fields.require(FIXED)
+    top.require(FIXED)
+    # transformers ties by the outer flag and never reads the inner one.
+    text.require({key: only for key, only in FIXED.items() if key != "tie_word_embeddings"})
     for key in sorted(TEXT_FIELDS - {"model_type"} & config.keys()):
         if top.has(key) and top.values[key] != text.values.get(key):
             seen, inner = shown(top.values[key]), shown(text.values.get(key))
@@ -356,10 +357,13 @@ def _tokens(top: Fields, text: Fields, generation: Fields, vocab_size: int) -> T
     if top.has("eoa_token_id") and top.has("eoa_token_index"):
         top.require({"eoa_token_id": (top.values["eoa_token_index"], "eoa_token_index says so")})
     suppressed = first("suppress_tokens") or ()
+    ends = first("eos_token_id")
+    if ends is None:  # absent: transformers' default; null: no token ends a turn
+        ends = () if any("eos_token_id" in fields.values for fields in (top, text)) else (1,)
     return TokenIds(
         bos=one("bos_token_id", plain.bos),
         pad=one("pad_token_id", plain.pad),
-        eos=first("eos_token_id") or (1,),
+        eos=ends,
         suppressed=tuple(i for i in suppressed if i < vocab_size),
         image=one("image_token_id", plain.image),
         image_begin=one("boi_token_id", plain.image_begin),
