@@ -4,7 +4,7 @@ Standard library only, for it also runs inside `pip install`. Objects are kept b
 second build compiles only what changed. Refuses nothing silently: a compiler's complaint is printed.
 
     python native/build.py library         # into src/, where the package looks for it
-    python native/build.py test            # build and run the kernel tests
+    python native/build.py test            # build and run its tests
     python native/build.py test --sanitize address,undefined
 """
 
@@ -61,20 +61,20 @@ def compile_one(source: Path, objects: Path, extra: list[str]) -> Path:
     return target
 
 
-def build(files: list[Path], output: Path, objects: Path, extra: list[str]) -> None:
-    """Compile (as many at a time as there are cores) and link."""
+def build(files: list[Path], output: Path, objects: Path, extra: list[str], link: tuple[str, ...] = ()) -> None:
+    """Compile (as many at a time as there are cores) with the `extra` flags, and link with `link` too."""
     objects.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = list(pool.map(lambda file: compile_one(file, objects, extra), files))
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(f".{os.getpid()}.tmp")
-    subprocess.run([*compiler(), *extra, "-pthread", *map(str, compiled), "-o", str(temporary)], check=True)
+    subprocess.run([*compiler(), *extra, *link, "-pthread", *map(str, compiled), "-o", str(temporary)], check=True)
     temporary.replace(output)
 
 
 def library(output: Path, objects: Path) -> None:
     """The shared library the Python package loads."""
-    build(sources("kernels", "src"), output, objects, ["-shared"])
+    build(sources("kernels", "src"), output, objects, [], ("-shared",))
 
 
 def main() -> None:
@@ -89,9 +89,13 @@ def main() -> None:
     if flags.what == "library":
         return library(LIBRARY, flags.build / "objects")
     extra = [f"-fsanitize={flags.sanitize}", "-fno-sanitize-recover=all", "-g"] if flags.sanitize else []
-    program = flags.build / f"test_kernels{'_' + flags.sanitize.replace(',', '_') if flags.sanitize else ''}"
-    build(sources("kernels", "tests"), program, flags.build / "objects", extra)
-    return sys.exit(subprocess.run([str(program)], check=False).returncode)
+    mark = f"_{flags.sanitize.replace(',', '_')}" if flags.sanitize else ""
+    failed = 0
+    for test in sources("tests"):
+        program = flags.build / f"{test.stem}{mark}"
+        build([*sources("kernels", "src"), test], program, flags.build / "objects", extra)
+        failed |= subprocess.run([str(program)], check=False).returncode
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

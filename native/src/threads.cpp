@@ -38,11 +38,15 @@ Threads::~Threads() {
 
 void Threads::start(int count, Call call, void* self) noexcept {
     const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
-    call_.store(call, std::memory_order_relaxed);
-    self_.store(self, std::memory_order_relaxed);
-    total_.store(count, std::memory_order_relaxed);
+    const uint64_t first = static_cast<uint64_t>(epoch) << 32;
+    // Close the old job before the new one is written. A worker that woke late and already sees a new field
+    // holds an old ticket, and its exchange then fails: the field's release comes after this store.
+    ticket_.store(first | 0xffffffffu, std::memory_order_seq_cst);
+    call_.store(call, std::memory_order_release);
+    self_.store(self, std::memory_order_release);
+    total_.store(count, std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
-    ticket_.store(static_cast<uint64_t>(epoch) << 32, std::memory_order_release);
+    ticket_.store(first, std::memory_order_release);
     epoch_.store(epoch, std::memory_order_release);
     epoch_.notify_all();
     take_chunks(epoch, 0);
@@ -57,12 +61,13 @@ void Threads::take_chunks(uint32_t epoch, int thread) noexcept {
     uint64_t ticket = ticket_.load(std::memory_order_acquire);
     for (;;) {
         if (static_cast<uint32_t>(ticket >> 32) != epoch) return;
-        const int chunk = static_cast<int>(ticket & 0xffffffffu), total = total_.load(std::memory_order_relaxed);
-        const Call call = call_.load(std::memory_order_relaxed);
-        void* const self = self_.load(std::memory_order_relaxed);
+        const int64_t chunk = static_cast<int64_t>(ticket & 0xffffffffu);
+        const int total = total_.load(std::memory_order_acquire);
+        const Call call = call_.load(std::memory_order_acquire);
+        void* const self = self_.load(std::memory_order_acquire);
         if (chunk >= total) return;
         if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
-        call(self, chunk, thread);
+        call(self, static_cast<int>(chunk), thread);
         done_.fetch_add(1, std::memory_order_release);
         ticket = ticket_.load(std::memory_order_acquire);
     }

@@ -41,7 +41,7 @@ private:
     void work(int thread) noexcept;
     void take_chunks(uint32_t epoch, int thread) noexcept;
 
-    // The job: only read by who holds a chunk of its epoch, so it cannot change under a reader.
+    // The job. Who reads it must still win the ticket of its epoch: a job that changed meanwhile is not run.
     std::atomic<Call> call_{nullptr};
     std::atomic<void*> self_{nullptr};
     std::atomic<int> total_{0};
