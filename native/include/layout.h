@@ -22,7 +22,6 @@ typedef struct {
     int32_t num_kv_heads;
     int32_t head_dim;
     int32_t num_layers;
-    int32_t v_from_k;
 } gs_pool;
 
 /* A text decoder: sizes, and what is not inside a layer. per_layer_width 0: no PLE. */

@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 namespace gs {
 
@@ -13,6 +14,13 @@ inline float half_to_float(uint16_t h) noexcept {
     if (exponent) return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
     const float tiny = static_cast<float>(mantissa) * 0x1p-24f;  // subnormal: exact
     return sign ? -tiny : tiny;
+}
+
+// The float16 that lies at p, at any alignment.
+inline float half_at(const uint8_t* p) noexcept {
+    uint16_t bits;
+    std::memcpy(&bits, p, 2);
+    return half_to_float(bits);
 }
 
 // Nearest, ties to even.

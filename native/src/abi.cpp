@@ -40,12 +40,12 @@ gs_status guarded(Work&& work) noexcept {
     }
 }
 
-const char* wrong_matrix(const gs_matrix& m, int64_t rows, int64_t columns) noexcept {
+const char* wrong_matrix(const gs_matrix& m, int64_t rows, int64_t columns, int copies = 1) noexcept {
     if (!m.data) return "a matrix of the model is missing";
     const gs::FileFormat format = gs::file_format(m.format);
     if (!format.block || m.columns % format.block) return "a matrix has a format the native engine does not read";
     if (!m.packed && format.block > 1) return "a quantized matrix was not packed";
-    return m.rows != rows || m.columns != columns ? "a matrix has another shape than its layer" : nullptr;
+    return m.rows != rows || m.columns != columns || m.copies != copies ? "a matrix has another shape than its layer" : nullptr;
 }
 
 const char* wrong_layer(const gs_spec& spec, const gs_layer& l) noexcept {
@@ -65,8 +65,8 @@ const char* wrong_layer(const gs_spec& spec, const gs_layer& l) noexcept {
     if (!wrong) wrong = wrong_matrix(l.down_proj, width, inner);
     if (!wrong && l.num_experts) {
         wrong = wrong_matrix(l.router, l.num_experts, width);
-        if (!wrong) wrong = wrong_matrix(l.expert_gate_up, 2 * int64_t{l.expert_size}, width);
-        if (!wrong) wrong = wrong_matrix(l.expert_down, width, l.expert_size);
+        if (!wrong) wrong = wrong_matrix(l.expert_gate_up, 2 * int64_t{l.expert_size}, width, l.num_experts);
+        if (!wrong) wrong = wrong_matrix(l.expert_down, width, l.expert_size, l.num_experts);
     }
     if (!wrong && spec.per_layer_width) {
         wrong = wrong_matrix(l.per_layer_input_gate, spec.per_layer_width, width);

@@ -150,7 +150,7 @@ void Model::attend(const gs_layer& layer, const float* q, const Context& context
     // Enough tiles for all threads: each walks its splits. Few (decoding): the splits are shared out too.
     const bool spread = static_cast<int>(tiles.size()) < 4 * threads_.count();
     const int64_t per_thread = work + 2 * partial;
-    float* memory = routed_.get(threads_.count() * per_thread + (spread ? start.back() * partial : 0));
+    float* memory = partials_.get(threads_.count() * per_thread + (spread ? start.back() * partial : 0));
     float* shared = memory + threads_.count() * per_thread;
     const auto rows_of = [&](size_t i) { return (tiles[i].last - tiles[i].first) * job.group(); };
     if (spread) {

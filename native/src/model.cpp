@@ -156,18 +156,21 @@ void Model::per_layer_inputs(const int32_t* ids, const float* embedding, Context
     const gs_matrix& table = spec_.embed_tokens_per_layer;
     const FileFormat format = file_format(table.format);
     const int64_t row_bytes = table.columns / format.block * format.bytes;
-    float* whole = table_.get(rows * table.columns);  // a block may begin before this context's first layer
+    const int64_t from = begin / format.block, until = (begin + total + format.block - 1) / format.block;
+    const int64_t read = (until - from) * format.block, skipped = begin - from * format.block;
+    float* tokens = table_.get(rows * read);  // whole blocks: the first may begin before the first layer
     const auto down = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
     const auto up = static_cast<float>(std::sqrt(static_cast<double>(ple)));
     const auto half = static_cast<float>(std::sqrt(0.5));
     each_row(rows, [&](int t) noexcept {
-        float* token = whole + static_cast<int64_t>(t) * table.columns;
-        unpack_row(table.format, static_cast<const uint8_t*>(table.data) + ids[t] * row_bytes, table.columns, token);
+        float* token = tokens + t * read;
+        const int64_t at = ids[t] * row_bytes + from * format.bytes;
+        unpack_row(table.format, static_cast<const uint8_t*>(table.data) + at, read, token);
         for (int l = 0; l < context.num_layers; ++l) {
             float* out = mixed + t * total + static_cast<int64_t>(l) * ple;
             for (int i = 0; i < ple; ++i) out[i] *= down;
             rows_.norm(out, spec_.per_layer_projection_norm, spec_.rms_norm_eps, ple, out);
-            const float* own = token + begin + static_cast<int64_t>(l) * ple;
+            const float* own = token + skipped + static_cast<int64_t>(l) * ple;
             for (int i = 0; i < ple; ++i) out[i] = (out[i] + own[i] * up) * half;
         }
     });

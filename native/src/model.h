@@ -77,7 +77,8 @@ private:
     RowKernels rows_;
     AttentionKernels attention_;
     Input hidden_in_, attention_in_, inner_in_, expert_in_;
-    Scratch<float> x_, h_, q_, k_, v_, y_, blended_, gate_, up_, kept_, table_, context_, routed_, picked_, answers_;
+    Scratch<float> x_, h_, q_, k_, v_, y_, blended_, gate_, up_, kept_, table_, context_;
+    Scratch<float> partials_, routed_, picked_, answers_;
 };
 
 // The rotation of one head's values in place: pairs (i, i + dim/2) for i < pairs.

@@ -34,11 +34,11 @@ void q8_0(const uint8_t* block, int r, uint8_t* out) noexcept {
 void q4_k(const uint8_t* super, int r, uint8_t* out) noexcept {
     std::memcpy(out + 2 * r, super, 2);
     std::memcpy(out + 32 + 2 * r, super + 2, 2);
-    const uint8_t* s = super + 4;
     for (int j = 0; j < 8; ++j) {
         uint8_t* block = out + 64 + 288 * j;
-        block[r] = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
-        block[16 + r] = j < 4 ? s[j + 4] & 63 : (s[j + 4] >> 4) | (s[j] >> 6) << 4;
+        int scale, least;
+        scale_min(super + 4, j, scale, least);
+        block[r] = static_cast<uint8_t>(scale), block[16 + r] = static_cast<uint8_t>(least);
         for (int i = 0; i < 32; ++i)
             put_nibble(block + 32, r, i, super[16 + 32 * (j / 2) + i] >> (4 * (j % 2)) & 15);
     }

@@ -8,12 +8,6 @@
 namespace gs {
 namespace {
 
-float half_at(const uint8_t* p) noexcept {
-    uint16_t bits;
-    std::memcpy(&bits, p, 2);
-    return half_to_float(bits);
-}
-
 // Values of the non-linear 4-bit formats; ggml's kvalues_iq4nl.
 constexpr int kNonLinear[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
@@ -34,30 +28,33 @@ void q4_1(const uint8_t* b, float* y) noexcept {
 }
 
 // The fifth bits of q5_0 and q5_1 lie in one 32-bit word, bit i for value i.
-void q5(const uint8_t* bits, const uint8_t* nibbles, float d, float m, int offset, float* y) noexcept {
+// Values before scale and minimum, less `offset`.
+void q5(const uint8_t* bits, const uint8_t* nibbles, int offset, float* y) noexcept {
     uint32_t high;
     std::memcpy(&high, bits, 4);
     for (int i = 0; i < 16; ++i) {
         const int low = (nibbles[i] & 15) | static_cast<int>((high >> i & 1) << 4);
         const int top = (nibbles[i] >> 4) | static_cast<int>((high >> (i + 16) & 1) << 4);
-        y[i] = static_cast<float>(low - offset) * d + m;
-        y[16 + i] = static_cast<float>(top - offset) * d + m;
+        y[i] = static_cast<float>(low - offset);
+        y[16 + i] = static_cast<float>(top - offset);
     }
+}
+
+void q5_0(const uint8_t* b, float* y) noexcept {
+    q5(b + 2, b + 6, 16, y);
+    const float d = half_at(b);
+    for (int i = 0; i < 32; ++i) y[i] *= d;  // no "+ 0", which would lose the sign of a zero
+}
+
+void q5_1(const uint8_t* b, float* y) noexcept {
+    q5(b + 4, b + 8, 0, y);
+    const float d = half_at(b), m = half_at(b + 2);
+    for (int i = 0; i < 32; ++i) y[i] = y[i] * d + m;
 }
 
 void q8_0(const uint8_t* b, float* y) noexcept {
     const float d = half_at(b);
     for (int i = 0; i < 32; ++i) y[i] = static_cast<float>(static_cast<int8_t>(b[2 + i])) * d;
-}
-
-// The 6-bit scale and minimum of sub-block j of q4_k and q5_k.
-void scale_min(const uint8_t* s, int j, int& scale, int& least) noexcept {
-    if (j < 4) {
-        scale = s[j] & 63, least = s[j + 4] & 63;
-    } else {
-        scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
-        least = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
-    }
 }
 
 // q4_k, and q5_k with `high` set: nibbles of 64 values a group, low halves first.
@@ -121,8 +118,8 @@ void block_of(int32_t format, const uint8_t* b, float* y) noexcept {
         }
         case kQ4_0: return q4_0(b, y);
         case kQ4_1: return q4_1(b, y);
-        case kQ5_0: return q5(b + 2, b + 6, half_at(b), 0.0f, 16, y);
-        case kQ5_1: return q5(b + 4, b + 8, half_at(b), half_at(b + 2), 0, y);
+        case kQ5_0: return q5_0(b, y);
+        case kQ5_1: return q5_1(b, y);
         case kQ8_0: return q8_0(b, y);
         case kQ4_K: return q45_k(b, nullptr, b + 16, y);
         case kQ5_K: return q45_k(b, b + 16, b + 48, y);
@@ -134,6 +131,15 @@ void block_of(int32_t format, const uint8_t* b, float* y) noexcept {
 }
 
 }  // namespace
+
+void scale_min(const uint8_t* s, int j, int& scale, int& least) noexcept {
+    if (j < 4) {
+        scale = s[j] & 63, least = s[j + 4] & 63;
+    } else {
+        scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+        least = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
+    }
+}
 
 FileFormat file_format(int32_t format) noexcept {
     switch (format) {

@@ -39,6 +39,9 @@ PackedFormat packed_format(int32_t format) noexcept;
 // Bytes of one strip of a packed matrix of that many columns.
 inline int64_t strip_bytes(const PackedFormat& f, int64_t columns) noexcept { return columns / f.columns * f.bytes; }
 
+// The 6-bit scale and minimum of sub-block j of q4_k and q5_k, from their 12 bytes.
+void scale_min(const uint8_t* packed, int j, int& scale, int& least) noexcept;
+
 // One row of a table in its file's format; `columns` is whole blocks.
 void unpack_row(int32_t format, const uint8_t* row, int64_t columns, float* out) noexcept;
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,12 @@ class Muon(torch.optim.Optimizer):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=-size)
 
 
+@cache
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 itself; a CPU that does not takes 40 times as long."""
-    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {"avx512_bf16": True}
+    if device.type != "cpu":
+        return True
+    capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 

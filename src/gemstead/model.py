@@ -71,8 +71,8 @@ def open(  # noqa: A001 (the public name is gemstead.open)
 ) -> Model:
     """Open a model: "pebble" (the embedded one), a GGUF file, or a Hugging Face-style folder.
 
-    backend is "auto", "reference" or "torch". drafter is None or "none", "ngram", or the path of an
-    assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
+    backend is "auto", "native", "reference" or "torch". drafter is None or "none", "ngram", or the path
+    of an assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
     beside the weights, two whole contexts at most); context the longest conversation in tokens.
     """
     guesser, drafter_path = _drafter(drafter)

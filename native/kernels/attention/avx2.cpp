@@ -2,19 +2,10 @@
 #include "attention.h"
 
 #ifdef GS_X86
+#include "../avx2.h"
 GS_BEGIN_AVX2
 namespace gs::attention {
 namespace {
-
-inline __m256 halves(const uint16_t* p) noexcept {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-
-inline float total(__m256 v) noexcept {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
 
 struct Keys {
     const uint16_t* at;

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "../half.h"
+#include "../lanes.h"
 #include "attention.h"
 
 namespace gs::attention {
@@ -15,8 +16,7 @@ void scores(const float* q, int rows, int dim, const uint16_t* k, int64_t step, 
             for (int h = 0; h < dim; ++h) {
                 lane[h % 8] = std::fma(q[m * dim + h], half_to_float(k[j * step + h]), lane[h % 8]);
             }
-            s[m * width + j] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-                               ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+            s[m * width + j] = lanes_total(lane);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 #ifdef GS_X86
 #include <cstring>
+
+#include "../avx2.h"
 GS_BEGIN_AVX2
 namespace gs::matmul_float {
 namespace {
@@ -15,7 +17,7 @@ struct F32 {
 struct F16 {
     static constexpr int kBytes = 2;
     static __m256 load(const uint8_t* p) noexcept {
-        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return halves(p);
     }
 };
 
@@ -35,12 +37,6 @@ struct Problem {
     float* y;
     int64_t y_stride;
 };
-
-inline float total(__m256 v) noexcept {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
 
 template <class Format, int R, int W>
 inline void tile(const Problem& p, int row, int token) noexcept {

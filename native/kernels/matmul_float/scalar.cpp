@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "../half.h"
+#include "../lanes.h"
 #include "matmul_float.h"
 
 namespace gs::matmul_float {
@@ -28,8 +29,7 @@ void scalar(FloatFormat format, const void* w, int num_rows, int64_t columns, co
             for (int64_t k = 0; k < columns; ++k) {
                 lane[k % 8] = std::fma(value(format, row, k), x[t * x_stride + k], lane[k % 8]);
             }
-            y[t * y_stride + r] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-                                  ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+            y[t * y_stride + r] = lanes_total(lane);
         }
     }
 }

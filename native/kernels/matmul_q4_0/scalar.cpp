@@ -1,6 +1,5 @@
 // matmul_q4_0 by its definition.
 #include <cmath>
-#include <cstring>
 
 #include "../half.h"
 #include "matmul_q4_0.h"
@@ -19,9 +18,7 @@ void scalar(const uint8_t* strip, const Activations& a, float* y, int64_t stride
                     const uint8_t pair = block[64 * (k / 8) + 4 * r + k % 4];
                     dot += ((k % 8 < 4 ? pair & 15 : pair >> 4) - 8) * a.q[at * kBlock + k];
                 }
-                uint16_t half;
-                std::memcpy(&half, block + 256 + 2 * r, 2);
-                sum = std::fma(static_cast<float>(dot), half_to_float(half) * a.scale[at], sum);
+                sum = std::fma(static_cast<float>(dot), half_at(block + 256 + 2 * r) * a.scale[at], sum);
             }
             y[t * stride + r] = sum;
         }

@@ -2,20 +2,10 @@
 #include "matmul_q4_k.h"
 
 #ifdef GS_X86
-#include <cstring>
+#include "../avx2.h"
 GS_BEGIN_AVX2
 namespace gs::matmul_q4_k {
 namespace {
-
-inline __m256i four(const int8_t* a) noexcept {
-    int32_t bits;
-    std::memcpy(&bits, a, 4);
-    return _mm256_set1_epi32(bits);
-}
-
-inline __m256 halves(const uint8_t* p) noexcept {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
 
 inline __m256 bytes(const uint8_t* p) noexcept {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
@@ -40,45 +30,40 @@ inline void dots(const uint8_t* nibbles, const int8_t* q, __m256i* dot) noexcept
     }
 }
 
-template <int H, int W>
-inline void tile(const uint8_t* strip, const Activations& a, int first, float* y, int64_t stride) noexcept {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256 sum[H][W];
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) sum[h][t] = _mm256_setzero_ps();
-    const int8_t* q = a.q;
-    for (int b = 0; b < a.blocks; ++b, q += W * kBlock) {
-        const uint8_t* super = strip + static_cast<int64_t>(b / 8) * kQ4_kBytes;
-        const uint8_t* block = super + 64 + 288 * (b % 8);
+struct Kernel {
+    template <int H, int W>
+    static void tile(const uint8_t* strip, const Activations& a, int first, float* y, int64_t stride) noexcept {
+        const __m256i ones = _mm256_set1_epi16(1);
+        __m256 sum[H][W];
+        clear(sum);
+        const int8_t* q = a.q;
+        for (int b = 0; b < a.blocks; ++b, q += W * kBlock) {
+            const uint8_t* super = strip + static_cast<int64_t>(b / 8) * kQ4_kBytes;
+            const uint8_t* block = super + 64 + 288 * (b % 8);
 #pragma GCC unroll 2
-        for (int h = 0; h < H; ++h) {
-            const int row = 8 * (first + h);
-            __m256i dot[W];
-            dots<W>(block + 32 + 4 * row, q, dot);
-            const __m256 scale = _mm256_mul_ps(halves(super + 2 * row), bytes(block + row));
-            const __m256 least = _mm256_mul_ps(halves(super + 32 + 2 * row), bytes(block + 16 + row));
+            for (int h = 0; h < H; ++h) {
+                const int row = 8 * (first + h);
+                __m256i dot[W];
+                dots<W>(block + 32 + 4 * row, q, dot);
+                const __m256 scale = _mm256_mul_ps(halves(super + 2 * row), bytes(block + row));
+                const __m256 least = _mm256_mul_ps(halves(super + 32 + 2 * row), bytes(block + 16 + row));
 #pragma GCC unroll 4
-            for (int t = 0; t < W; ++t) {
-                const __m256 whole = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[t], ones));
-                const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));
-                sum[h][t] = _mm256_fmadd_ps(whole, factor, sum[h][t]);
-                sum[h][t] = _mm256_fnmadd_ps(least, _mm256_set1_ps(a.sum_scaled[b * W + t]), sum[h][t]);
+                for (int t = 0; t < W; ++t) {
+                    const __m256 whole = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[t], ones));
+                    const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));
+                    sum[h][t] = _mm256_fmadd_ps(whole, factor, sum[h][t]);
+                    sum[h][t] = _mm256_fnmadd_ps(least, _mm256_set1_ps(a.sum_scaled[b * W + t]), sum[h][t]);
+                }
             }
         }
+        store(sum, first, y, stride);
     }
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) _mm256_storeu_ps(y + t * stride + 8 * (first + h), sum[h][t]);
-}
+};
 
 }  // namespace
 
 void avx2(const uint8_t* strip, const Activations& a, float* y, int64_t stride) noexcept {
-    switch (a.tokens) {
-        case 1: return tile<2, 1>(strip, a, 0, y, stride);
-        case 2: return tile<2, 2>(strip, a, 0, y, stride);
-        case 3: tile<1, 3>(strip, a, 0, y, stride); return tile<1, 3>(strip, a, 1, y, stride);
-        default: tile<1, 4>(strip, a, 0, y, stride); return tile<1, 4>(strip, a, 1, y, stride);
-    }
+    by_width<Kernel>(strip, a, y, stride);
 }
 
 }  // namespace gs::matmul_q4_k

@@ -1,17 +1,10 @@
 // matmul_q4_k by its definition.
 #include <cmath>
-#include <cstring>
 
 #include "../half.h"
 #include "matmul_q4_k.h"
 
 namespace gs::matmul_q4_k {
-
-static float half_at(const uint8_t* p) noexcept {
-    uint16_t half;
-    std::memcpy(&half, p, 2);
-    return half_to_float(half);
-}
 
 void scalar(const uint8_t* strip, const Activations& a, float* y, int64_t stride) noexcept {
     for (int t = 0; t < a.tokens; ++t) {

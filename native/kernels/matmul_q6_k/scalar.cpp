@@ -1,6 +1,5 @@
 // matmul_q6_k by its definition.
 #include <cmath>
-#include <cstring>
 
 #include "../half.h"
 #include "matmul_q6_k.h"
@@ -29,9 +28,7 @@ void scalar(const uint8_t* strip, const Activations& a, float* y, int64_t stride
                     const auto scale = static_cast<int8_t>(block[16 * g + r]);
                     inner = std::fma(static_cast<float>(dot), static_cast<float>(scale), inner);
                 }
-                uint16_t half;
-                std::memcpy(&half, super + 2 * r, 2);
-                sum = std::fma(inner, half_to_float(half) * a.scale[at], sum);
+                sum = std::fma(inner, half_at(super + 2 * r) * a.scale[at], sum);
             }
             y[t * stride + r] = sum;
         }

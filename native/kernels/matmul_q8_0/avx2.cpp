@@ -2,66 +2,55 @@
 #include "matmul_q8_0.h"
 
 #ifdef GS_X86
-#include <cstring>
+#include "../avx2.h"
 GS_BEGIN_AVX2
 namespace gs::matmul_q8_0 {
 namespace {
 
-inline __m256i four(const int8_t* a) noexcept {
-    int32_t bits;
-    std::memcpy(&bits, a, 4);
-    return _mm256_set1_epi32(bits);
-}
-
-template <int H, int W>
-inline void tile(const uint8_t* strip, const Activations& a, int first, float* y, int64_t stride) noexcept {
-    const __m256i ones = _mm256_set1_epi16(1);
-    __m256 sum[H][W];
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) sum[h][t] = _mm256_setzero_ps();
-    const int8_t* q = a.q;
-    for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ8_0Bytes) {
-        __m256i dot[H][W];
-        for (int h = 0; h < H; ++h)
-            for (int t = 0; t < W; ++t) dot[h][t] = _mm256_setzero_si256();
+struct Kernel {
+    template <int H, int W>
+    static void tile(const uint8_t* strip, const Activations& a, int first, float* y, int64_t stride) noexcept {
+        const __m256i ones = _mm256_set1_epi16(1);
+        __m256 sum[H][W];
+        clear(sum);
+        const int8_t* q = a.q;
+        for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ8_0Bytes) {
+            __m256i dot[H][W];
+            for (int h = 0; h < H; ++h)
+                for (int t = 0; t < W; ++t) dot[h][t] = _mm256_setzero_si256();
 #pragma GCC unroll 8
-        for (int c = 0; c < 8; ++c) {
+            for (int c = 0; c < 8; ++c) {
 #pragma GCC unroll 2
+                for (int h = 0; h < H; ++h) {
+                    const uint8_t* at = strip + 64 * c + 32 * (first + h);
+                    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+                    const __m256i size = _mm256_abs_epi8(w);  // -128 becomes 128, read as unsigned
+#pragma GCC unroll 4
+                    for (int t = 0; t < W; ++t) {
+                        const __m256i x = _mm256_sign_epi8(four(q + t * kBlock + 4 * c), w);
+                        const __m256i pairs = _mm256_maddubs_epi16(size, x);  // at most 2 * 128 * 127
+                        dot[h][t] = _mm256_add_epi32(dot[h][t], _mm256_madd_epi16(pairs, ones));
+                    }
+                }
+            }
             for (int h = 0; h < H; ++h) {
-                const uint8_t* at = strip + 64 * c + 32 * (first + h);
-                const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-                const __m256i size = _mm256_abs_epi8(w);  // -128 becomes 128, read as unsigned
+                const uint8_t* at = strip + 512 + 16 * (first + h);
+                const __m256 scale = halves(at);
 #pragma GCC unroll 4
                 for (int t = 0; t < W; ++t) {
-                    const __m256i x = _mm256_sign_epi8(four(q + t * kBlock + 4 * c), w);
-                    const __m256i pairs = _mm256_maddubs_epi16(size, x);  // at most 2 * 128 * 127
-                    dot[h][t] = _mm256_add_epi32(dot[h][t], _mm256_madd_epi16(pairs, ones));
+                    const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));
+                    sum[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][t]), factor, sum[h][t]);
                 }
             }
         }
-        for (int h = 0; h < H; ++h) {
-            const uint8_t* at = strip + 512 + 16 * (first + h);
-            const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-#pragma GCC unroll 4
-            for (int t = 0; t < W; ++t) {
-                const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));
-                sum[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][t]), factor, sum[h][t]);
-            }
-        }
+        store(sum, first, y, stride);
     }
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) _mm256_storeu_ps(y + t * stride + 8 * (first + h), sum[h][t]);
-}
+};
 
 }  // namespace
 
 void avx2(const uint8_t* strip, const Activations& a, float* y, int64_t stride) noexcept {
-    switch (a.tokens) {
-        case 1: return tile<2, 1>(strip, a, 0, y, stride);
-        case 2: return tile<2, 2>(strip, a, 0, y, stride);
-        case 3: tile<1, 3>(strip, a, 0, y, stride); return tile<1, 3>(strip, a, 1, y, stride);
-        default: tile<1, 4>(strip, a, 0, y, stride); return tile<1, 4>(strip, a, 1, y, stride);
-    }
+    by_width<Kernel>(strip, a, y, stride);
 }
 
 }  // namespace gs::matmul_q8_0

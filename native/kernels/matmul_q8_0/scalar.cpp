@@ -1,6 +1,5 @@
 // matmul_q8_0 by its definition.
 #include <cmath>
-#include <cstring>
 
 #include "../half.h"
 #include "matmul_q8_0.h"
@@ -18,9 +17,7 @@ void scalar(const uint8_t* strip, const Activations& a, float* y, int64_t stride
                 for (int k = 0; k < kBlock; ++k) {
                     dot += static_cast<int8_t>(block[64 * (k / 4) + 4 * r + k % 4]) * a.q[at * kBlock + k];
                 }
-                uint16_t half;
-                std::memcpy(&half, block + 512 + 2 * r, 2);
-                sum = std::fma(static_cast<float>(dot), half_to_float(half) * a.scale[at], sum);
+                sum = std::fma(static_cast<float>(dot), half_at(block + 512 + 2 * r) * a.scale[at], sum);
             }
             y[t * stride + r] = sum;
         }

@@ -3,15 +3,11 @@
 
 #ifdef GS_X86
 #include <cstring>
+
+#include "../avx2.h"
 GS_BEGIN_AVX2
 namespace gs::rows {
 namespace {
-
-inline float total(__m256 v) noexcept {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
 
 // The first `n` < 8 floats at p, zeros behind them.
 inline __m256 load_some(const float* p, int64_t n) noexcept {

@@ -1,15 +1,11 @@
 // The row kernels by their definitions.
 #include <cmath>
-#include <limits>
 
+#include "../lanes.h"
 #include "rows.h"
 
 namespace gs::rows {
 namespace {
-
-float lanes_total(const float* lane) noexcept {
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
 
 void norm(const float* x, const float* weight, float eps, int n, float* out) noexcept {
     float lane[8] = {};

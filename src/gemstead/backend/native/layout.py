@@ -34,7 +34,6 @@ class Pool(ctypes.Structure):
         ("num_kv_heads", c_int32),
         ("head_dim", c_int32),
         ("num_layers", c_int32),
-        ("v_from_k", c_int32),
     )
 
 

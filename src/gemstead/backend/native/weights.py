@@ -71,10 +71,9 @@ class Weights:
         self._rope = {a: self._keep(frequencies(a)) for a in {x.attention for x in spec.layers}}
         self.layers = (layout.Layer * spec.num_layers)(*(self._layer(spec, x) for x in spec.layers))
         self.spec = self._spec(spec)
-        self.packed_bytes = sum(array.nbytes for array in self._kept)
 
     def _spec(self, spec: ModelSpec) -> layout.Spec:
-        pools = [layout.Pool(p.num_kv_heads, p.head_dim, len(p.layers), int(p.v_from_k)) for p in spec.pools]
+        pools = [layout.Pool(p.num_kv_heads, p.head_dim, len(p.layers)) for p in spec.pools]
         found = layout.Spec(
             hidden_size=spec.hidden_size,
             vocab_size=spec.vocab_size,
