@@ -61,20 +61,21 @@ def compile_one(source: Path, objects: Path, extra: list[str]) -> Path:
     return target
 
 
-def build(files: list[Path], output: Path, objects: Path, extra: list[str], link: tuple[str, ...] = ()) -> None:
-    """Compile (as many at a time as there are cores) with the `extra` flags, and link with `link` too."""
+def build(files: list[Path], output: Path, objects: Path, extra: list[str], link: str = "") -> None:
+    """Compile (as many at a time as there are cores) with `extra`, and link with `link` too."""
     objects.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = list(pool.map(lambda file: compile_one(file, objects, extra), files))
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(f".{os.getpid()}.tmp")
-    subprocess.run([*compiler(), *extra, *link, "-pthread", *map(str, compiled), "-o", str(temporary)], check=True)
+    flags = [*extra, *link.split(), "-pthread"]
+    subprocess.run([*compiler(), *flags, *map(str, compiled), "-o", str(temporary)], check=True)
     temporary.replace(output)
 
 
 def library(output: Path, objects: Path) -> None:
     """The shared library the Python package loads."""
-    build(sources("kernels", "src"), output, objects, [], ("-shared",))
+    build(sources("kernels", "src"), output, objects, [], "-shared")
 
 
 def main() -> None:
