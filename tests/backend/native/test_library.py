@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -35,3 +38,11 @@ def test_the_structs_are_those_of_the_header(root_header):
 @pytest.fixture
 def root_header(pytestconfig):
     return (pytestconfig.rootpath / "native/include/layout.h").read_text("utf-8")
+
+
+def test_the_cores_own_tests_pass(pytestconfig):
+    command = [sys.executable, str(pytestconfig.rootpath / "native/build.py"), "test"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all kernels agree" in done.stdout
+    assert "every chunk once" in done.stdout
