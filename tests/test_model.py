@@ -12,7 +12,8 @@ import pytest
 import gemstead
 from gemstead import model as model_module
 from gemstead.backend.base import Capabilities
-from gemstead.errors import CapacityError, ConfigError, InputError, WeightsError
+from gemstead.backend.native import is_built
+from gemstead.errors import BackendError, CapacityError, ConfigError, InputError, WeightsError
 from gemstead.model import default_memory
 from gemstead.spec.variants import DRAFTERS, VARIANTS
 from gemstead.types import Done, Message, SamplingParams, TextDelta, Tool
@@ -54,9 +55,16 @@ def files(tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module", params=["reference", "native"])
+def backend(request):
+    if request.param == "native" and not is_built():
+        pytest.skip("the native engine is not built: python native/build.py library")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def model(files):
-    with gemstead.open(files / "tiny.gguf", memory="20MB") as opened:
+def model(files, backend):
+    with gemstead.open(files / "tiny.gguf", memory="20MB", backend=backend) as opened:
         yield opened
 
 
@@ -83,10 +91,14 @@ def test_generate_is_the_argmax_of_logits(model):
 
 @pytest.mark.parametrize("drafter", ["none", "ngram", "mtp"])
 @pytest.mark.parametrize("file", ["tiny.gguf", "folder"])
-def test_drafters_and_containers_agree(model, files, drafter, file):
+def test_drafters_and_containers_agree(model, files, drafter, file, backend):
+    if (drafter, backend) == ("mtp", "native"):
+        with pytest.raises(BackendError, match="runs no drafter yet"):
+            gemstead.open(files / file, drafter=files / "drafter", backend=backend)
+        return
     path = files / "drafter" if drafter == "mtp" else drafter
     for params in (SamplingParams(temperature=0, max_tokens=20), SamplingParams(seed=1, max_tokens=20)):
-        with gemstead.open(files / file, drafter=path, memory="20MB") as other:
+        with gemstead.open(files / file, drafter=path, memory="20MB", backend=backend) as other:
             assert other.generate(IDS, params) == model.generate(IDS, params)
             assert (other.stats().drafted_tokens > 0) >= (drafter == "mtp")
 
@@ -246,7 +258,7 @@ def test_available_memory_is_a_number():
 
 
 def test_the_ceiling_is_kept_and_reported(files):
-    with gemstead.open(files / "tiny.gguf", memory=300_000) as opened:
+    with gemstead.open(files / "tiny.gguf", memory=300_000, backend="reference") as opened:
         opened.generate(IDS, SamplingParams(max_tokens=30, seed=0))
         stats = opened.stats()
         assert stats.memory_bytes == 300_000

@@ -13,22 +13,32 @@
 namespace gs {
 namespace {
 
-// Sets the nibble of (row r, column k) in 256 zeroed bytes of matmul_q4_0's order.
-inline void put_nibble(uint8_t* out, int r, int k, int value) noexcept {
-    out[64 * (k / 8) + 4 * r + k % 4] |= static_cast<uint8_t>(value << (k % 8 < 4 ? 0 : 4));
+// Four neighbouring bytes as one word: nibbles and crumbs of four columns move together.
+inline uint32_t load(const uint8_t* from) noexcept {
+    uint32_t word;
+    std::memcpy(&word, from, 4);
+    return word;
+}
+
+inline void store(uint8_t* to, uint32_t word) noexcept { std::memcpy(to, &word, 4); }
+
+// Columns 8 c to 8 c + 7 of row r in matmul_q4_0's order, from two words of nibbles.
+inline void put_nibbles(uint8_t* out, int r, int c, uint32_t first, uint32_t second) noexcept {
+    store(out + 64 * c + 4 * r, (first & 0x0F0F0F0F) | (second & 0x0F0F0F0F) << 4);
 }
 
 void q4_0(const uint8_t* block, int r, uint8_t* out) noexcept {
     std::memcpy(out + 256 + 2 * r, block, 2);
-    for (int i = 0; i < 16; ++i) {
-        put_nibble(out, r, i, block[2 + i] & 15);
-        put_nibble(out, r, 16 + i, block[2 + i] >> 4);
+    for (int c = 0; c < 2; ++c) {
+        const uint32_t first = load(block + 2 + 8 * c), second = load(block + 6 + 8 * c);
+        put_nibbles(out, r, c, first, second);
+        put_nibbles(out, r, c + 2, first >> 4, second >> 4);
     }
 }
 
 void q8_0(const uint8_t* block, int r, uint8_t* out) noexcept {
     std::memcpy(out + 512 + 2 * r, block, 2);
-    for (int k = 0; k < 32; ++k) out[64 * (k / 4) + 4 * r + k % 4] = block[2 + k];
+    for (int k = 0; k < 32; k += 4) store(out + 16 * k + 4 * r, load(block + 2 + k));
 }
 
 void q4_k(const uint8_t* super, int r, uint8_t* out) noexcept {
@@ -39,23 +49,26 @@ void q4_k(const uint8_t* super, int r, uint8_t* out) noexcept {
         int scale, least;
         scale_min(super + 4, j, scale, least);
         block[r] = static_cast<uint8_t>(scale), block[16 + r] = static_cast<uint8_t>(least);
-        for (int i = 0; i < 32; ++i)
-            put_nibble(block + 32, r, i, super[16 + 32 * (j / 2) + i] >> (4 * (j % 2)) & 15);
+        const uint8_t* q = super + 16 + 32 * (j / 2);
+        const int shift = 4 * (j % 2);
+        for (int c = 0; c < 4; ++c) put_nibbles(block + 32, r, c, load(q + 8 * c) >> shift, load(q + 8 * c + 4) >> shift);
     }
 }
 
 void q6_k(const uint8_t* super, int r, uint8_t* out) noexcept {
     std::memcpy(out + 2 * r, super + 208, 2);
-    for (int i = 0; i < 256; ++i) {
-        const int group = i / 128, part = i % 128 / 32, at = i % 32, k = i % 32;
-        const int nibble = super[64 * group + 32 * (part % 2) + at] >> (4 * (part / 2)) & 15;
-        const int crumb = super[128 + 32 * group + at] >> (2 * part) & 3;
-        uint8_t* block = out + 32 + 416 * (i / 32);
-        put_nibble(block + 32, r, k, nibble);
-        const int chunk = k / 8, high = k % 8 >= 4;
-        block[288 + 64 * (chunk / 2) + 4 * r + k % 4] |=
-            static_cast<uint8_t>(crumb << (4 * (chunk % 2) + 2 * high));
-        if (i % 16 == 0) block[16 * (i / 16 % 2) + r] = super[192 + i / 16];
+    for (int j = 0; j < 8; ++j) {  // blocks of 32 columns
+        uint8_t* block = out + 32 + 416 * j;
+        const int group = j / 4, part = j % 4, shift = 4 * (part / 2);
+        const uint8_t* low = super + 64 * group + 32 * (part % 2);
+        const uint8_t* high = super + 128 + 32 * group;
+        block[r] = super[192 + 2 * j], block[16 + r] = super[193 + 2 * j];
+        for (int c = 0; c < 4; ++c) put_nibbles(block + 32, r, c, load(low + 8 * c) >> shift, load(low + 8 * c + 4) >> shift);
+        for (int half = 0; half < 2; ++half) {
+            uint32_t crumbs = 0;
+            for (int g = 0; g < 4; ++g) crumbs |= (load(high + 16 * half + 4 * g) >> (2 * part) & 0x03030303) << (2 * g);
+            store(block + 288 + 64 * half + 4 * r, crumbs);
+        }
     }
 }
 
@@ -108,7 +121,7 @@ void pack(int32_t format, const uint8_t* source, int64_t rows, int64_t columns, 
     const int in_bytes = file_format(packed.format).bytes;
     std::vector<float> values(converts ? columns : 0);
     std::vector<uint8_t> converted(converts ? columns / 32 * 34 : 0);
-    std::memset(target, 0, static_cast<size_t>((rows + kStrip - 1) / kStrip * strip));
+    if (rows % kStrip) std::memset(target + rows / kStrip * strip, 0, static_cast<size_t>(strip));
     for (int64_t row = 0; row < rows; ++row) {
         const uint8_t* in = source + row * row_bytes;
         if (converts) {

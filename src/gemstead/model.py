@@ -22,7 +22,7 @@ import numpy as np
 from gemstead import pebble
 from gemstead.agent.loop import run_turns
 from gemstead.agent.tools import BUILT_IN
-from gemstead.backend import open_backend
+from gemstead.backend import open_backend, why_slow
 from gemstead.backend.base import Backend, Capabilities, Floats
 from gemstead.engine.draft import Drafter, MtpDrafter, NgramDrafter
 from gemstead.engine.engine import Engine
@@ -94,7 +94,10 @@ def open(  # noqa: A001 (the public name is gemstead.open)
             memory_bytes=default_memory(can, context) if ceiling is None else ceiling,
             context_tokens=context,
         )
-        return Model(store, computing, Engine(computing, options, guesser), drafter_store)
+        model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
+        if backend == "auto" and (reason := why_slow(store, drafter_store)) is not None:
+            model.note = f"the fast engine {reason}; computing with numpy, which is slow"
+        return model
     except BaseException:
         for part in reversed(parts):
             part.close()
@@ -112,6 +115,7 @@ class Model:
         self._drafter = drafter
         self._text: tuple[Tokenizer, Session] | None = None
         self._building = threading.Lock()
+        self.note: str | None = None  # what the person should know about how it was opened
         self._is_open = True
         if engine.spec.vocab_size <= _EAGER_TOKENS and store.has_tokenizer:
             self._with_text("its tokenizer is built")

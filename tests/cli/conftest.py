@@ -38,6 +38,7 @@ class FakeModel:
     opened: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     is_closed: bool = False
     cancelled: int = 0
+    note: str | None = None
 
     def chat(self, messages: Any, tools: Any = (), **options: Any) -> Iterator[Event]:
         self.asked.append({"messages": list(messages), "tools": tuple(tools), **options})

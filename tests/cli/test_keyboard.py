@@ -24,6 +24,8 @@ from gemstead.cli.main import main
 from gemstead.spec.variants import VARIANTS
 from gemstead.types import Done, TextDelta
 class Model:
+    note = None
+
     spec = VARIANTS["tiny-e2b"]
     def chat(self, messages, tools=(), **_):
         asked = messages[-1].content

@@ -125,6 +125,7 @@ def test_a_closed_pipe_is_quiet():
         "import sys, gemstead\nfrom gemstead.cli.main import main\n"
         "from gemstead.types import Done, TextDelta\n"
         "class Model:\n"
+        "    note = None\n"
         "    def chat(self, *a, **k):\n"
         "        for _ in range(100000): yield TextDelta('x' * 100)\n"
         "        yield Done('stop')\n"

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gemstead.backend.base import Backend
-from gemstead.backend.native import NativeBackend
+from gemstead.backend.native import NativeBackend, is_built, unsuited
 from gemstead.backend.reference import ReferenceBackend
 from gemstead.errors import BackendError, ConfigError
+from gemstead.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
@@ -31,8 +32,20 @@ def _torch(store: Store, drafter: Store | None, threads: int | None) -> Backend:
     return TorchBackend(store, drafter, threads=threads)
 
 
+def _auto(store: Store, drafter: Store | None, threads: int | None) -> Backend:
+    chosen = ReferenceBackend if why_slow(store, drafter) else NativeBackend
+    return chosen(store, drafter, threads)
+
+
+def why_slow(store: Store, drafter: Store | None) -> str | None:
+    """Why "auto" takes the slow reference backend for this model; None where it takes the native one."""
+    if not is_built():
+        return "is not built here: install a C++20 compiler (g++ or clang++), then gemstead again"
+    return unsuited(store.spec, drafter is not None) if isinstance(store.spec, ModelSpec) else None
+
+
 TABLE: Mapping[str, Opener] = {
-    "auto": ReferenceBackend,
+    "auto": _auto,
     "native": NativeBackend,
     "reference": ReferenceBackend,
     "torch": _torch,
@@ -42,7 +55,7 @@ TABLE: Mapping[str, Opener] = {
 def open_backend(
     name: str, store: Store, drafter: Store | None = None, threads: int | None = None
 ) -> Backend:
-    """The backend of that name holding the store's weights; "auto" is the best one for this machine.
+    """The backend of that name holding the store's weights; "auto" is the fastest that can.
 
     `threads` limits the cores a forward uses (None: the backend's choice). ConfigError for an unknown
     name or thread count, BackendError when the backend is not installed. The stores stay the caller's
@@ -55,4 +68,4 @@ def open_backend(
     return TABLE[name](store, drafter, threads)
 
 
-__all__ = ["TABLE", "open_backend"]
+__all__ = ["TABLE", "open_backend", "why_slow"]

@@ -59,6 +59,7 @@ def chat(words: tuple[str, ...], **values: Any) -> None:
     with screen.waiting(f"opening {target.model}"):
         model = options.open(target.model)
     with model:
+        screen.say(model.note)
         conversation = Conversation(
             sampling=dict(options.sampling),
             system=check_text(options.system, "--system") if options.system else None,

@@ -89,7 +89,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "native", "reference", "torch"]),
         default="auto",
         show_default=True,
-        help="What computes: numpy (reference), PyTorch, or the best that is there.",
+        help="What computes: C++ (native), numpy (reference), PyTorch (torch), or the fastest that can.",
     ),
     click.option(
         "--thinking", type=click.Choice(["on", "off"]), default="off", help="Think before answering."

@@ -80,6 +80,7 @@ def ask(target: Target, prompt: str, options: Options, viewer: Viewer) -> Answer
     with viewer.screen.waiting(f"opening {target.model}"):
         model = open_target(target, options)
     with model:
+        viewer.screen.say(model.note)
         events = run_turns(
             lambda said: model.chat(said, tools, thinking=options.thinking, **options.sampling),
             messages,

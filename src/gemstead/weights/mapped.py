@@ -128,6 +128,13 @@ class MappedFile:
             )
         return np.frombuffer(self.buffer, dtype=np.uint8, count=count, offset=start)
 
+    def release(self, start: int, count: int) -> None:
+        """Take whole pages within these bytes out of memory; their views stay valid."""
+        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (start + count) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self.buffer.madvise(mmap.MADV_DONTNEED, first, length)
+
     def close(self) -> None:
         """Unmap, or leave that to the last view still in use."""
         held, self._map = self._map, None
@@ -155,6 +162,10 @@ class StoredTensor:
         if not self.shape:
             return flat
         return flat.reshape(*self.shape[:-1], self.format.row_bytes(self.shape[-1]))
+
+    def release(self) -> None:
+        """Let the system have the memory these bytes take; whoever reads them again maps them again."""
+        self.file.release(self.start, self.nbytes)
 
 
 def check_overlaps(tensors: list[StoredTensor], path: Path) -> None:

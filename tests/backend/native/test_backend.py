@@ -12,7 +12,9 @@ from tests.support.memory_store import MemoryStore
 from tests.support.paging import Runner
 from tests.support.tolerances import NATIVE_LOGITS, NATIVE_QUANTIZED_KL
 
+import gemstead
 from gemstead.backend import open_backend
+from gemstead.backend.native import library as native_library
 from gemstead.errors import BackendError
 from gemstead.spec.variants import DRAFTERS, VARIANTS
 from gemstead.weights.model_file import write_model_gguf
@@ -148,3 +150,32 @@ def test_what_it_does_not_do_it_says(file):
         backend.close()
         with pytest.raises(BackendError, match="closed"):
             runner.step({0: [5]})
+
+
+def test_auto_is_this_backend_where_it_can(file, tmp_path, monkeypatch):
+    plain = file("tiny-e2b", "f32")
+    with open_store(plain) as store:
+        backend = open_backend("auto", store)
+        assert backend.capabilities().name == "native"
+        backend.close()
+        monkeypatch.setattr(native_library, "PATH", tmp_path / "none.so")
+        backend = open_backend("auto", store)
+        assert backend.capabilities().name == "reference"
+        backend.close()
+    with gemstead.open(plain) as model:
+        assert "is not built here: install a C++20 compiler" in model.note
+    with gemstead.open(plain, backend="reference") as model:
+        assert model.note is None
+
+
+def test_auto_takes_the_reference_for_what_this_backend_refuses(tmp_path):
+    plain = VARIANTS["tiny-e2b"]
+    layers = (replace(x, attention=replace(x.attention, head_dim=20, rope_pairs=10)) for x in plain.layers)
+    odd = replace(plain, layers=tuple(layers))
+    path = tmp_path / "odd.gguf"
+    write_model_gguf(path, odd, {n: t.values for n, t in MemoryStore(odd, seed=2).tensors.items()}, "f32")
+    with gemstead.open(path) as model:
+        assert "needs heads of a multiple of 8" in model.note
+        assert np.isfinite(model.logits([1, 2, 3])).all()
+    with pytest.raises(BackendError, match="choose the backend reference or torch"):
+        gemstead.open(path, backend="native")

@@ -54,19 +54,13 @@ class NativeBackend:
         """`threads` None: every core this process may use."""
         if not isinstance(store.spec, ModelSpec):
             raise BackendError(f"{store.spec.name} is a drafter: open the model it drafts for")
-        if drafter is not None:
-            raise BackendError(
-                "the native backend runs no drafter yet; use drafter='ngram', or the backend torch"
-            )
-        if len(store.spec.pools) > layout.MAX_POOLS:
-            raise BackendError(
-                f"{store.spec.name} has {len(store.spec.pools)} kinds of K/V; the native backend knows "
-                f"{layout.MAX_POOLS}: choose the backend reference"
-            )
+        reason = unsuited(store.spec, drafter is not None)
+        if reason is not None:
+            raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
         self._spec, self._bytes = store.spec, store.total_bytes
-        self._weights: Weights | None = Weights(store)
-        self._model = ctypes.c_void_p()
         count = threads or _cores()
+        self._weights: Weights | None = Weights(store, count)
+        self._model = ctypes.c_void_p()
         status = library().gs_open(
             ctypes.byref(self._weights.spec), self._weights.layers, count, ctypes.byref(self._model)
         )
@@ -130,6 +124,18 @@ class NativeBackend:
     def _check_open(self) -> None:
         if not self._model:
             raise BackendError("forward on a closed backend: open the model again")
+
+
+def unsuited(spec: ModelSpec, has_drafter: bool) -> str | None:
+    """What this backend cannot do of what is asked, as the end of a sentence; None: it can run the model."""
+    if has_drafter:
+        return "runs no drafter yet (drafter='ngram' it does)"
+    if len(spec.pools) > layout.MAX_POOLS:
+        return f"knows {layout.MAX_POOLS} kinds of K/V, and {spec.name} has {len(spec.pools)}"
+    odd = sorted({p.head_dim for p in spec.pools if p.head_dim % 8})
+    if odd:
+        return f"needs heads of a multiple of 8, and {spec.name} has some of {odd[0]}"
+    return None
 
 
 def _cores() -> int:

@@ -38,13 +38,18 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+def is_built() -> bool:
+    """Whether a core was built on this machine or came with the wheel."""
+    return PATH.exists()
+
+
 @cache
 def library() -> ctypes.CDLL:
     """The loaded core; BackendError saying what to do when it is missing or of another build."""
-    if not PATH.exists():
+    if not is_built():
         raise BackendError(
-            "the native engine is not built here; in a clone run `python native/build.py library` "
-            "(it needs a C++20 compiler), or choose the backend reference"
+            "the native engine is not built here: install a C++20 compiler and gemstead again (in a clone: "
+            "`python native/build.py library`), or choose the backend reference"
         )
     try:
         loaded = ctypes.CDLL(str(PATH))

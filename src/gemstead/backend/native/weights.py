@@ -1,7 +1,7 @@
 """A Store's tensors as the structs the core reads: in place where it can, packed where that is faster.
 
-Owns the packed copies and the small vectors; everything else stays in the file's map. Formats the core
-has no reader for become q8_0. Neighbours: library.py, backend.py.
+Holds the packed pieces and the small vectors; everything else stays in the file's map. Neighbours:
+packing.py, library.py, backend.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gemstead.backend.native import layout
-from gemstead.backend.native.library import address, check, floats, library
+from gemstead.backend.native.library import address, floats
+from gemstead.backend.native.packing import kind_of, pieces, readable
 from gemstead.backend.reference.rope import frequencies
 from gemstead.spec.model import LayerSpec, ModelSpec
 from gemstead.weights import formats
@@ -20,13 +21,6 @@ from gemstead.weights import formats
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
     from gemstead.weights.tensor import Tensor
-
-Bytes = npt.NDArray[np.uint8]
-
-_ALIGNMENT = 64  # bytes: a cache line
-_IN_PLACE = ("f32", "f16", "bf16")
-_READ = (*_IN_PLACE, "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
-_CONVERTED_ROWS = 1024  # of a matrix that becomes q8_0, at a time
 
 # Struct field -> tensor, below layers.N.
 _MATRICES = {
@@ -62,9 +56,10 @@ _VECTORS = {
 class Weights:
     """The structs of one model, and the memory they point into."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, threads: int) -> None:
         assert isinstance(store.spec, ModelSpec)
         self._tensors = store.tensors
+        self._pieces = pieces(store, _matrix_names(store), threads)
         self._kept: list[Any] = []
         self._vectors: dict[str, npt.NDArray[np.float32]] = {}
         spec = store.spec
@@ -129,31 +124,15 @@ class Weights:
     def _table(self, name: str) -> layout.Matrix:
         """A matrix of which single rows are read: as it lies in the file."""
         tensor = self._tensors[name]
-        kind, data = _readable(tensor, 0, tensor.shape[0])
+        kind, data = readable(tensor, 0, tensor.shape[0])
         return self._struct(tensor, kind, self._keep_if_new(data, tensor), packed=False)
 
     def _matrix(self, name: str) -> layout.Matrix:
         tensor = self._tensors[name]
-        if tensor.format in _IN_PLACE and len(tensor.parts) == 1:
-            return self._struct(tensor, tensor.format, tensor.raw()[0], packed=False)
-        return self._packed(tensor)
-
-    def _packed(self, tensor: Tensor) -> layout.Matrix:
-        """Every copy (expert) of the matrix in strips, one behind the other."""
-        rows, columns = tensor.shape[-2:]
-        copies = tensor.shape[0] if len(tensor.shape) == 3 else 1
-        kind = _kind(tensor)
-        code = formats.get(kind).ggml_type or 0
-        size = library().gs_packed_bytes(code, rows, columns)
-        if kind in _IN_PLACE:  # joined from parts, but of plain numbers: one joined copy
-            return self._struct(tensor, kind, self._keep(_readable(tensor, 0, copies)[1]), packed=False)
-        target = self._keep(_aligned(size * copies))
-        for copy in range(copies):
-            first, last = (copy, copy + 1) if len(tensor.shape) == 3 else (0, rows)
-            data = np.ascontiguousarray(_readable(tensor, first, last)[1])
-            status = library().gs_pack(code, address(data), rows, columns, address(target) + copy * size)
-            check(status, f"packing {tensor.name}")
-        return self._struct(tensor, kind, target, packed=True)
+        if name in self._pieces:
+            return self._struct(tensor, kind_of(tensor), self._pieces[name], packed=True)
+        data = readable(tensor, 0, tensor.shape[0])[1]  # plain numbers: a view, or the parts joined
+        return self._struct(tensor, kind_of(tensor), self._keep(data), packed=False)
 
     def _struct(self, tensor: Tensor, kind: str, data: npt.NDArray[Any], packed: bool) -> layout.Matrix:
         rows, columns = tensor.shape[-2:]
@@ -166,29 +145,12 @@ class Weights:
         return array
 
     def _keep_if_new(self, array: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
-        return array if _kind(tensor) == tensor.format else self._keep(array)
+        return array if kind_of(tensor) == tensor.format else self._keep(array)
 
 
-def _kind(tensor: Tensor) -> str:
-    """The format the core gets: the file's own, or q8_0 where it has no reader or the parts differ."""
-    return tensor.format if tensor.format in _READ else "q8_0"
-
-
-def _readable(tensor: Tensor, first: int, last: int) -> tuple[str, Bytes]:
-    """Entries first:last of the leading axis as bytes the core reads, parts joined."""
-    kind = _kind(tensor)
-    if kind == tensor.format:
-        raws = [raw[first:last] for raw in tensor.raw()]
-        return kind, raws[0] if len(raws) == 1 else np.concatenate(raws, axis=-2)
-    pack = formats.get(kind).pack
-    pieces = [
-        pack(tensor.float32(row, min(row + _CONVERTED_ROWS, last)))
-        for row in range(first, last, _CONVERTED_ROWS)
-    ]
-    return kind, np.concatenate(pieces)
-
-
-def _aligned(size: int) -> Bytes:
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -address(raw) % _ALIGNMENT
-    return raw[start : start + size]
+def _matrix_names(store: Store) -> list[str]:
+    """The tensors that are multiplied with, each once, in the order of the forward."""
+    names = ["embed_tokens", "per_layer_model_projection"]
+    layers = range(getattr(store.spec, "num_layers", 0))
+    names += [f"layers.{i}.{name}" for i in layers for name in _MATRICES.values()]
+    return [name for name in names if name in store.tensors]

@@ -1,0 +1,112 @@
+"""Quantized matrices in the kernels' order: packed by several threads, or mapped from where they are kept.
+
+Decides which tensors are packed and as what; formats the core has no reader for become q8_0. A big
+model's pieces go through weights/packed_file.py, so that they are packed once per machine. Neighbour:
+weights.py, which puts their addresses into structs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gemstead.backend.native.library import address, check, library
+from gemstead.weights import formats
+from gemstead.weights.packed_file import PackedCache, default_folder, fingerprint
+
+if TYPE_CHECKING:
+    from gemstead.weights.store import Store
+    from gemstead.weights.tensor import Tensor
+
+Bytes = npt.NDArray[np.uint8]
+
+PLAIN = ("f32", "f16", "bf16")
+_READ = (*PLAIN, "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
+_ALIGNMENT = 64  # bytes: a cache line
+_CONVERTED_ROWS = 1024  # of a matrix that becomes q8_0, at a time
+_KEPT_BYTES = 64 << 20  # less than this is packed anew in less time than a file costs
+
+
+def kind_of(tensor: Tensor) -> str:
+    """The format the core gets: the file's own, or q8_0 where it has no reader or the parts differ."""
+    return tensor.format if tensor.format in _READ else "q8_0"
+
+
+def readable(tensor: Tensor, first: int, last: int) -> tuple[str, Bytes]:
+    """Entries first:last of the leading axis as bytes the core reads, parts joined."""
+    kind = kind_of(tensor)
+    if kind == tensor.format:
+        raws = [raw[first:last] for raw in tensor.raw()]
+        return kind, raws[0] if len(raws) == 1 else np.concatenate(raws, axis=-2)
+    pack = formats.get(kind).pack
+    pieces = [
+        pack(tensor.float32(row, min(row + _CONVERTED_ROWS, last)))
+        for row in range(first, last, _CONVERTED_ROWS)
+    ]
+    return kind, np.concatenate(pieces)
+
+
+def pieces(store: Store, names: list[str], threads: int) -> dict[str, Bytes]:
+    """Each of these matrices whose format is packed, every copy (expert) in strips, one behind the other."""
+    tensors = [store.tensors[name] for name in names if kind_of(store.tensors[name]) not in PLAIN]
+    sizes = {tensor.name: _copies(tensor) * _copy_bytes(tensor) for tensor in tensors}
+    folder = default_folder() if sum(sizes.values()) >= _KEPT_BYTES else None
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            cache, key = PackedCache(folder), fingerprint(store, sizes)
+            found = cache.open(key, sizes)
+            if found is None and cache.keep(key, sizes, _packed(tensors, threads)):
+                found = cache.open(key, sizes)
+            if found is not None:
+                return found
+    return dict(zip(sizes, _packed(tensors, threads), strict=True))
+
+
+def _packed(tensors: list[Tensor], threads: int) -> Iterator[Bytes]:
+    """Packed in order, a few ahead of whoever takes them."""
+    waiting: deque[Future[Bytes]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for tensor in tensors:
+            waiting.append(pool.submit(_pack, tensor))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _pack(tensor: Tensor) -> Bytes:
+    rows, columns = tensor.shape[-2:]
+    code, size = _code(tensor), _copy_bytes(tensor)
+    target = _aligned(size * _copies(tensor))
+    for copy in range(_copies(tensor)):
+        first, last = (copy, copy + 1) if len(tensor.shape) == 3 else (0, rows)
+        data = np.ascontiguousarray(readable(tensor, first, last)[1])
+        status = library().gs_pack(code, address(data), rows, columns, address(target) + copy * size)
+        check(status, f"packing {tensor.name}")
+    for part in tensor.parts:
+        part.release()  # the packed copy is the one that stays
+    return target
+
+
+def _copies(tensor: Tensor) -> int:
+    return tensor.shape[0] if len(tensor.shape) == 3 else 1
+
+
+def _code(tensor: Tensor) -> int:
+    return formats.get(kind_of(tensor)).ggml_type or 0
+
+
+def _copy_bytes(tensor: Tensor) -> int:
+    return int(library().gs_packed_bytes(_code(tensor), *tensor.shape[-2:]))
+
+
+def _aligned(size: int) -> Bytes:
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -address(raw) % _ALIGNMENT
+    return raw[start : start + size]
