@@ -13,7 +13,7 @@ import gemstead
 from gemstead import model as model_module
 from gemstead.backend.base import Capabilities
 from gemstead.backend.native import is_built
-from gemstead.errors import BackendError, CapacityError, ConfigError, InputError, WeightsError
+from gemstead.errors import CapacityError, ConfigError, InputError, WeightsError
 from gemstead.model import default_memory
 from gemstead.spec.variants import DRAFTERS, VARIANTS
 from gemstead.types import Done, Message, SamplingParams, TextDelta, Tool
@@ -92,10 +92,6 @@ def test_generate_is_the_argmax_of_logits(model):
 @pytest.mark.parametrize("drafter", ["none", "ngram", "mtp"])
 @pytest.mark.parametrize("file", ["tiny.gguf", "folder"])
 def test_drafters_and_containers_agree(model, files, drafter, file, backend):
-    if (drafter, backend) == ("mtp", "native"):
-        with pytest.raises(BackendError, match="runs no drafter yet"):
-            gemstead.open(files / file, drafter=files / "drafter", backend=backend)
-        return
     path = files / "drafter" if drafter == "mtp" else drafter
     for params in (SamplingParams(temperature=0, max_tokens=20), SamplingParams(seed=1, max_tokens=20)):
         with gemstead.open(files / file, drafter=path, memory="20MB", backend=backend) as other:

@@ -53,6 +53,9 @@ gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float*
 gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
                   gs_model** out) GS_NOEXCEPT;
 
+/* A drafter for the model: layers that read its K/V; opened once, closed with it. */
+gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) GS_NOEXCEPT;
+
 /* Memory for pages[p] pages of page_tokens tokens in each page pool p of the spec. */
 gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens,
                        gs_cache** out) GS_NOEXCEPT;
@@ -63,6 +66,11 @@ int64_t gs_cache_bytes(const gs_cache* cache) GS_NOEXCEPT;
  * NULL, hidden [num_logit_rows, hidden_size] after the final norm. */
 gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits,
                      float* hidden) GS_NOEXCEPT;
+
+/* One draft step: one row a sequence, its position that of the last token in the cache. given and next
+ * [rows, hidden_size of the model]: the state a row starts from and the one for its next step. */
+gs_status gs_draft(gs_model* model, const gs_cache* cache, const gs_batch* batch, const float* given,
+                   float* logits, float* next) GS_NOEXCEPT;
 
 void gs_close_cache(gs_cache* cache) GS_NOEXCEPT;
 void gs_close(gs_model* model) GS_NOEXCEPT;

@@ -106,4 +106,15 @@ typedef struct {
     const int32_t* logit_rows;
 } gs_batch;
 
+/* Layers over a model's K/V. num_centroids 0: the head scores the whole vocabulary. */
+typedef struct {
+    gs_spec spec;
+    int32_t num_centroids;
+    int32_t centroid_top_k;
+    gs_matrix pre_projection;
+    gs_matrix post_projection;
+    gs_matrix centroids;
+    const int32_t* token_ordering;
+} gs_drafter;
+
 #endif

@@ -2,14 +2,19 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <string>
 
 #include "../include/gemstead.h"
+#include "drafter.h"
 #include "model.h"
 
 struct gs_model {
+    gs_model(const gs_spec& spec, const gs_layer* layers, int count) : threads(count), model(spec, layers, threads) {}
+    gs::Threads threads;
     gs::Model model;
+    std::unique_ptr<gs::Drafter> drafter;
 };
 
 struct gs_cache {
@@ -91,6 +96,26 @@ const char* wrong_spec(const gs_spec& spec, const gs_layer* layers) noexcept {
     return wrong;
 }
 
+const char* wrong_drafter(const gs_spec& target, const gs_drafter& d, const gs_layer* layers) noexcept {
+    const gs_spec& spec = d.spec;
+    const int64_t width = spec.hidden_size, wide = target.hidden_size, vocab = spec.vocab_size;
+    if (spec.num_pools != target.num_pools || spec.per_layer_width || spec.num_layers < 1)
+        return "a drafter has layers, the page pools of its model and no per-layer embedding";
+    const char* wrong = wrong_matrix(d.pre_projection, width, 2 * wide);
+    if (!wrong) wrong = wrong_matrix(d.post_projection, wide, width);
+    for (int i = 0; !wrong && i < spec.num_layers; ++i)
+        wrong = layers[i].owns_kv ? "a drafter's layers own no K/V" : wrong_layer(spec, layers[i]);
+    if (wrong || !d.num_centroids) return wrong ? wrong : wrong_matrix(spec.head, vocab, width);
+    if (d.num_centroids < 0 || vocab % d.num_centroids || d.centroid_top_k < 1 || d.centroid_top_k > d.num_centroids)
+        return "a drafter's clusters do not divide its vocabulary";
+    if (!gs::file_format(spec.embed_tokens.format).block) return "a drafter's embedding has a format that is not read";
+    if (spec.embed_tokens.rows != vocab || spec.embed_tokens.columns != width)
+        return "a drafter's embedding has another shape than its vocabulary";
+    for (int64_t i = 0; i < vocab; ++i)
+        if (d.token_ordering[i] < 0 || d.token_ordering[i] >= vocab) return "a cluster names a token that is not there";
+    return wrong_matrix(d.centroids, d.num_centroids, width);
+}
+
 const char* wrong_sequence(const gs_spec& spec, const gs::Cache& cache, const gs_sequence& s) {
     if (s.count < 1 || s.position < 0) return "a sequence has no rows or begins before 0";
     for (int p = 0; p < spec.num_pools; ++p) {
@@ -128,7 +153,7 @@ const char* gs_last_error(void) noexcept { return last_error; }
 
 int32_t gs_layout_bytes(void) noexcept {
     return sizeof(gs_matrix) + sizeof(gs_pool) + sizeof(gs_spec) + sizeof(gs_layer) + sizeof(gs_sequence) +
-           sizeof(gs_batch);
+           sizeof(gs_batch) + sizeof(gs_drafter);
 }
 
 const char* gs_isa(void) noexcept { return gs::name_of(gs::isa()); }
@@ -160,7 +185,26 @@ gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads, 
     return guarded([&]() -> const char* {
         if (threads < 1) return "at least one thread is needed";
         if (const char* wrong = wrong_spec(*spec, layers)) return wrong;
-        *out = new gs_model{{*spec, layers, threads}};
+        *out = new gs_model(*spec, layers, threads);
+        return nullptr;
+    });
+}
+
+gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) noexcept {
+    return guarded([&]() -> const char* {
+        if (const char* wrong = wrong_drafter(model->model.spec(), *drafter, layers)) return wrong;
+        model->drafter = std::make_unique<gs::Drafter>(*drafter, layers, model->threads);
+        return nullptr;
+    });
+}
+
+gs_status gs_draft(gs_model* model, const gs_cache* cache, const gs_batch* batch, const float* given, float* logits,
+                   float* next) noexcept {
+    return guarded([&]() -> const char* {
+        if (!model->drafter) return "the model was opened without a drafter";
+        if (batch->num_sequences != batch->num_tokens) return "a draft step has one row a sequence";
+        if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch)) return wrong;
+        if (batch->num_logit_rows) model->drafter->step(model->model, cache->cache, *batch, given, logits, next);
         return nullptr;
     });
 }

@@ -93,7 +93,8 @@ void split_step(const Job& job, const Tile& tile, int split, float* scratch, Par
     while (from < end) {
         const int page_end = (from / size + 1) * size, block_end = (from / kKeys + 1) * kKeys;
         const int to = std::min({end, page_end, block_end});
-        page_step(job, tile, q, from, to, scores, p);
+        const bool held = tile.span->sequence->page_tables[job.layer->pool][from / size] >= 0;
+        if (held) page_step(job, tile, q, from, to, scores, p);  // released: only a drafter looks that far back
         from = to;
     }
 }

@@ -45,7 +45,7 @@ const Turn& turn_of(const Context& context, const gs_layer& layer) noexcept {
     return context.turns[i];
 }
 
-Model::Model(const gs_spec& spec, const gs_layer* layers, int threads)
+Model::Model(const gs_spec& spec, const gs_layer* layers, Threads& threads)
     : spec_(spec),
       layers_(layers, layers + spec.num_layers),
       threads_(threads),
@@ -93,16 +93,20 @@ void Model::forward(Cache& cache, const gs_batch& batch, float* logits, float* h
     if (hidden) std::memcpy(hidden, h, sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(width));
     hidden_in_.set(h, rows, width);
     linear(threads_, spec_.head, hidden_in_, logits);
-    if (spec_.final_logit_softcapping > 0) {
-        const int64_t total = static_cast<int64_t>(rows) * spec_.vocab_size, piece = 16384;
-        threads_.run(static_cast<int>((total + piece - 1) / piece), [&](int chunk, int) noexcept {
-            const int64_t at = chunk * piece;
-            rows_.softcap(logits + at, std::min(piece, total - at), spec_.final_logit_softcapping);
-        });
-    }
+    cap(logits, rows);
 }
 
-void Model::decoder_layer(const gs_layer& layer, int index, float* x, Input& h, Context& context, Cache& cache) {
+void Model::cap(float* logits, int rows) {
+    if (spec_.final_logit_softcapping <= 0) return;
+    const int64_t total = static_cast<int64_t>(rows) * spec_.vocab_size, piece = 16384;
+    threads_.run(static_cast<int>((total + piece - 1) / piece), [&](int chunk, int) noexcept {
+        const int64_t at = chunk * piece;
+        rows_.softcap(logits + at, std::min(piece, total - at), spec_.final_logit_softcapping);
+    });
+}
+
+void Model::decoder_layer(const gs_layer& layer, int index, float* x, Input& h, Context& context,
+                          const Cache& cache) {
     const int rows = context.rows.count(), width = spec_.hidden_size, heads = layer.num_heads * layer.head_dim;
     float *q = q_.get(static_cast<int64_t>(rows) * heads), *y = y_.get(static_cast<int64_t>(rows) * width);
     float* blended = blended_.get(static_cast<int64_t>(rows) * heads);

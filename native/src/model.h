@@ -50,30 +50,33 @@ struct Context {
 
 class Model {
 public:
-    Model(const gs_spec& spec, const gs_layer* layers, int threads);
+    Model(const gs_spec& spec, const gs_layer* layers, Threads& threads);
 
     const gs_spec& spec() const noexcept { return spec_; }
     // Arguments have been checked by the ABI. hidden may be null. Throws std::bad_alloc only.
     void forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden);
 
 private:
+    friend class Drafter;  // the same layers over another model's K/V
+
     template <class Each>
     void each_row(int rows, Each&& each);
     void turn_rows(Context& context) const;
     void embed(const int32_t* ids, int rows, float* out);
     void per_layer_inputs(const int32_t* ids, const float* embedding, Context& context);
     void write_kv(const gs_layer& layer, Input& h, const Context& context, Cache& cache);
-    void decoder_layer(const gs_layer& layer, int index, float* x, Input& h, Context& context, Cache& cache);
+    void decoder_layer(const gs_layer& layer, int index, float* x, Input& h, Context& context, const Cache& cache);
     void queries(const gs_layer& layer, Input& h, const Context& context, float* q);
     void attend(const gs_layer& layer, const float* q, const Context& context, const Cache& cache, float* out);
     void feed_forward(const gs_layer& layer, const float* x, int rows, float* y);
     void experts(const gs_layer& layer, const float* x, int rows, float* y);
     void norm_rows(const float* x, const float* weight, int rows, int width, float* out);
     void add_normed(float* x, float* y, const float* weight, int rows);
+    void cap(float* logits, int rows);
 
     gs_spec spec_;
     std::vector<gs_layer> layers_;
-    Threads threads_;
+    Threads& threads_;
     RowKernels rows_;
     AttentionKernels attention_;
     Input hidden_in_, attention_in_, inner_in_, expert_in_;

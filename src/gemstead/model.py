@@ -95,7 +95,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
             context_tokens=context,
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
-        if backend == "auto" and (reason := why_slow(store, drafter_store)) is not None:
+        if backend == "auto" and (reason := why_slow(store)) is not None:
             model.note = f"the fast engine {reason}; computing with numpy, which is slow"
         return model
     except BaseException:

@@ -33,15 +33,15 @@ def _torch(store: Store, drafter: Store | None, threads: int | None) -> Backend:
 
 
 def _auto(store: Store, drafter: Store | None, threads: int | None) -> Backend:
-    chosen = ReferenceBackend if why_slow(store, drafter) else NativeBackend
+    chosen = ReferenceBackend if why_slow(store) else NativeBackend
     return chosen(store, drafter, threads)
 
 
-def why_slow(store: Store, drafter: Store | None) -> str | None:
+def why_slow(store: Store) -> str | None:
     """Why "auto" takes the slow reference backend for this model; None where it takes the native one."""
     if not is_built():
         return "is not built here: install a C++20 compiler (g++ or clang++), then gemstead again"
-    return unsuited(store.spec, drafter is not None) if isinstance(store.spec, ModelSpec) else None
+    return unsuited(store.spec) if isinstance(store.spec, ModelSpec) else None
 
 
 TABLE: Mapping[str, Opener] = {

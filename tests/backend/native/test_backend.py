@@ -16,7 +16,7 @@ import gemstead
 from gemstead.backend import open_backend
 from gemstead.backend.native import library as native_library
 from gemstead.errors import BackendError
-from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.spec.variants import VARIANTS
 from gemstead.weights.model_file import write_model_gguf
 from gemstead.weights.store import open_store
 
@@ -140,8 +140,6 @@ def test_a_long_context_is_merged_from_its_parts(file):
 
 def test_what_it_does_not_do_it_says(file):
     with open_store(file("tiny-e2b", "f32")) as store:
-        with pytest.raises(BackendError, match="no drafter yet"):
-            open_backend("native", store, MemoryStore(DRAFTERS["tiny-e2b"]))
         backend = open_backend("native", store)
         runner = Runner(backend)
         with pytest.raises(BackendError, match="a token id is outside the vocabulary"):

@@ -1,23 +1,24 @@
 """The native backend: fills the core's structs from a batch and calls it. The arithmetic is in native/.
 
 A row gets the same bits whoever shares its batch, however its prompt is cut and however many threads
-run. Text only, no drafter yet. Called by the engine.
+run. Text only. Called by the engine.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gemstead.backend.base import Batch, Cache, Capabilities, Floats, Logits, Media
 from gemstead.backend.native import layout
 from gemstead.backend.native.library import address, check, ints, library
-from gemstead.backend.native.weights import Weights
+from gemstead.backend.native.weights import DrafterWeights, Weights
+from gemstead.backend.reference.drafter import check_pair
 from gemstead.errors import BackendError, InputError
-from gemstead.spec.model import ModelSpec
+from gemstead.spec.model import DrafterSpec, ModelSpec
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
@@ -54,7 +55,7 @@ class NativeBackend:
         """`threads` None: every core this process may use."""
         if not isinstance(store.spec, ModelSpec):
             raise BackendError(f"{store.spec.name} is a drafter: open the model it drafts for")
-        reason = unsuited(store.spec, drafter is not None)
+        reason = unsuited(store.spec)
         if reason is not None:
             raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
         self._spec, self._bytes = store.spec, store.total_bytes
@@ -65,13 +66,29 @@ class NativeBackend:
             ctypes.byref(self._weights.spec), self._weights.layers, count, ctypes.byref(self._model)
         )
         check(status, f"opening {store.spec.name}")
+        self._drafter: DrafterWeights | None = None
+        self._drafter_spec: DrafterSpec | None = None
+        if drafter is not None:
+            self._add_drafter(drafter, count)
+
+    def _add_drafter(self, store: Store, threads: int) -> None:
+        if not isinstance(store.spec, DrafterSpec):
+            raise BackendError(
+                f"{store.spec.name} is no drafter: open it as the model, or give its assistant"
+            )
+        check_pair(self._spec, store.spec)
+        self._drafter, self._drafter_spec = DrafterWeights(store, self._spec, threads), store.spec
+        status = library().gs_add_drafter(
+            self._model, ctypes.byref(self._drafter.drafter), self._drafter.layers
+        )
+        check(status, f"opening {store.spec.name}")
 
     def capabilities(self) -> Capabilities:
         """What this backend holds and what its K/V costs."""
         return Capabilities(
             name="native",
             spec=self._spec,
-            drafter=None,
+            drafter=self._drafter_spec,
             kv_bytes_per_token=tuple(
                 4 * len(p.layers) * p.num_kv_heads * p.head_dim for p in self._spec.pools
             ),
@@ -93,43 +110,52 @@ class NativeBackend:
         """One forward over the batch."""
         self._check_open()
         if batch.hidden_TD is not None:
-            raise BackendError(f"a draft step was asked, but {self._spec.name} was opened without a drafter")
-        cache = _own(batch.cache)
+            return self._draft(batch, batch.hidden_TD)
         rows, width = len(batch.logit_rows), self._spec.hidden_size
         values_RV = np.empty((rows, self._spec.vocab_size), np.float32)
         hidden_RD = np.empty((rows, width), np.float32) if batch.want_hidden else None
-        kept = [np.ascontiguousarray(x, np.int32) for x in (batch.token_ids, batch.logit_rows)]
-        sequences = (layout.Sequence * len(batch.sequences))()
-        for struct, rows_of in zip(sequences, batch.sequences, strict=True):
-            struct.start, struct.count, struct.position = rows_of.start, rows_of.count, rows_of.position
-            for pool, table in enumerate(rows_of.page_tables):
-                kept.append(np.ascontiguousarray(table, np.int32))
-                struct.page_tables[pool] = ints(kept[-1])
-        struct = layout.Batch(
-            len(batch.token_ids), len(sequences), rows, 0, ints(kept[0]), sequences, ints(kept[1])
-        )
+        struct, kept = _struct(batch)
         hidden = None if hidden_RD is None else address(hidden_RD)
         status = library().gs_forward(
-            self._model, cache.handle, ctypes.byref(struct), address(values_RV), hidden
+            self._model, _own(batch.cache).handle, ctypes.byref(struct), address(values_RV), hidden
         )
+        del kept
         check(status, "a forward")
         return Logits(values_RV, hidden_RD)
+
+    def _draft(self, batch: Batch, hidden_TD: Floats) -> Logits:
+        if self._drafter_spec is None:
+            raise BackendError(f"a draft step was asked, but {self._spec.name} was opened without a drafter")
+        rows = len(batch.logit_rows)
+        values_RV = np.empty((rows, self._drafter_spec.vocab_size), np.float32)
+        next_RD = np.empty((rows, self._spec.hidden_size), np.float32)
+        given_TD = np.ascontiguousarray(hidden_TD, np.float32)
+        struct, kept = _struct(batch)
+        status = library().gs_draft(
+            self._model,
+            _own(batch.cache).handle,
+            ctypes.byref(struct),
+            address(given_TD),
+            address(values_RV),
+            address(next_RD),
+        )
+        del kept
+        check(status, "a draft step")
+        return Logits(values_RV, next_RD)
 
     def close(self) -> None:
         """End the threads and let go of packed weights; a second close does nothing."""
         if self._model:
             library().gs_close(self._model)
-            self._model, self._weights = ctypes.c_void_p(), None
+            self._model, self._weights, self._drafter = ctypes.c_void_p(), None, None
 
     def _check_open(self) -> None:
         if not self._model:
             raise BackendError("forward on a closed backend: open the model again")
 
 
-def unsuited(spec: ModelSpec, has_drafter: bool) -> str | None:
-    """What this backend cannot do of what is asked, as the end of a sentence; None: it can run the model."""
-    if has_drafter:
-        return "runs no drafter yet (drafter='ngram' it does)"
+def unsuited(spec: ModelSpec) -> str | None:
+    """Why this backend cannot run the model, as the end of a sentence; None: it can."""
     if len(spec.pools) > layout.MAX_POOLS:
         return f"knows {layout.MAX_POOLS} kinds of K/V, and {spec.name} has {len(spec.pools)}"
     odd = sorted({p.head_dim for p in spec.pools if p.head_dim % 8})
@@ -141,6 +167,19 @@ def unsuited(spec: ModelSpec, has_drafter: bool) -> str | None:
 def _cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _struct(batch: Batch) -> tuple[layout.Batch, list[Any]]:
+    """The batch as the core reads it, and the arrays it points into."""
+    kept: list[Any] = [np.ascontiguousarray(x, np.int32) for x in (batch.token_ids, batch.logit_rows)]
+    sequences = (layout.Sequence * len(batch.sequences))()
+    for struct, rows_of in zip(sequences, batch.sequences, strict=True):
+        struct.start, struct.count, struct.position = rows_of.start, rows_of.count, rows_of.position
+        for pool, table in enumerate(rows_of.page_tables):
+            kept.append(np.ascontiguousarray(table, np.int32))
+            struct.page_tables[pool] = ints(kept[-1])
+    counts = len(batch.token_ids), len(sequences), len(batch.logit_rows)
+    return layout.Batch(*counts, 0, ints(kept[0]), sequences, ints(kept[1])), [*kept, sequences]
 
 
 def _own(cache: Cache) -> NativeCache:

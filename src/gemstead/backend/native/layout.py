@@ -132,7 +132,24 @@ class Batch(ctypes.Structure):
     )
 
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Sequence, Batch)
+class Drafter(ctypes.Structure):
+    """Layers over a model's K/V. num_centroids 0: the head scores the whole vocabulary.
+
+    Else token_ordering [vocab_size] lists it cluster by cluster. spec: pools as the model's.
+    """
+
+    _fields_ = (
+        ("spec", Spec),
+        ("num_centroids", c_int32),
+        ("centroid_top_k", c_int32),
+        ("pre_projection", Matrix),
+        ("post_projection", Matrix),
+        ("centroids", Matrix),
+        ("token_ordering", POINTER(c_int32)),
+    )
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Sequence, Batch, Drafter)
 
 _C_NAMES = {c_int32: "int32_t", c_int64: "int64_t", c_float: "float", c_void_p: "const void*"}
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gemstead.backend.native import layout
-from gemstead.backend.native.library import address, floats
+from gemstead.backend.native.library import address, floats, ints
 from gemstead.backend.native.packing import kind_of, pieces, readable
 from gemstead.backend.reference.rope import frequencies
-from gemstead.spec.model import LayerSpec, ModelSpec
+from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 from gemstead.weights import formats
 
 if TYPE_CHECKING:
@@ -53,47 +53,37 @@ _VECTORS = {
 }
 
 
-class Weights:
-    """The structs of one model, and the memory they point into."""
+class _Structs:
+    """The structs of some layers, and the memory they point into."""
 
-    def __init__(self, store: Store, threads: int) -> None:
-        assert isinstance(store.spec, ModelSpec)
+    def __init__(self, store: Store, names: list[str], threads: int) -> None:
         self._tensors = store.tensors
-        self._pieces = pieces(store, _matrix_names(store), threads)
+        self._pieces = pieces(store, [name for name in names if name in store.tensors], threads)
         self._kept: list[Any] = []
         self._vectors: dict[str, npt.NDArray[np.float32]] = {}
-        spec = store.spec
-        self._rope = {a: self._keep(frequencies(a)) for a in {x.attention for x in spec.layers}}
-        self.layers = (layout.Layer * spec.num_layers)(*(self._layer(spec, x) for x in spec.layers))
-        self.spec = self._spec(spec)
+        self._rope = {a: self._keep(frequencies(a)) for a in {x.attention for x in store.spec.layers}}
 
-    def _spec(self, spec: ModelSpec) -> layout.Spec:
-        pools = [layout.Pool(p.num_kv_heads, p.head_dim, len(p.layers)) for p in spec.pools]
-        found = layout.Spec(
+    def _base(self, spec: ModelSpec | DrafterSpec, target: ModelSpec) -> layout.Spec:
+        """What a model and a drafter say alike; the pools are the model's."""
+        pools = [layout.Pool(p.num_kv_heads, p.head_dim, len(p.layers)) for p in target.pools]
+        return layout.Spec(
             hidden_size=spec.hidden_size,
             vocab_size=spec.vocab_size,
             num_layers=spec.num_layers,
             num_pools=len(pools),
-            last_kv_layer=spec.last_kv_layer,
-            per_layer_width=spec.hidden_size_per_layer_input,
             rms_norm_eps=spec.rms_norm_eps,
             final_logit_softcapping=spec.final_logit_softcapping or 0.0,
             pools=(layout.Pool * layout.MAX_POOLS)(*pools),
             embed_tokens=self._table("embed_tokens"),
-            head=self._matrix("embed_tokens"),
             norm=self._vector("norm"),
         )
-        if spec.hidden_size_per_layer_input:
-            found.embed_tokens_per_layer = self._table("embed_tokens_per_layer")
-            found.per_layer_model_projection = self._matrix("per_layer_model_projection")
-            found.per_layer_projection_norm = self._vector("per_layer_projection_norm")
-        return found
 
-    def _layer(self, spec: ModelSpec, x: LayerSpec) -> layout.Layer:
-        a, at, pool = x.attention, f"layers.{x.index}.", spec.pool_of_layer[x.index]
+    def _layer(self, x: LayerSpec, target: ModelSpec, source: int) -> layout.Layer:
+        """A layer that reads the K/V which layer `source` of the target owns."""
+        a, at, pool = x.attention, f"layers.{x.index}.", target.pool_of_layer[source]
         found = layout.Layer(
             pool=pool,
-            slot=spec.pools[pool].layers.index(x.kv_source if x.kv_source is not None else -1),
+            slot=target.pools[pool].layers.index(source),
             owns_kv=int(x.owns_kv),
             window=a.window or 0,
             num_heads=a.num_heads,
@@ -148,9 +138,56 @@ class Weights:
         return array if kind_of(tensor) == tensor.format else self._keep(array)
 
 
-def _matrix_names(store: Store) -> list[str]:
-    """The tensors that are multiplied with, each once, in the order of the forward."""
-    names = ["embed_tokens", "per_layer_model_projection"]
-    layers = range(getattr(store.spec, "num_layers", 0))
-    names += [f"layers.{i}.{name}" for i in layers for name in _MATRICES.values()]
-    return [name for name in names if name in store.tensors]
+class Weights(_Structs):
+    """The structs of one model: `spec` and `layers`."""
+
+    def __init__(self, store: Store, threads: int) -> None:
+        spec = store.spec
+        assert isinstance(spec, ModelSpec)
+        names = ["embed_tokens", "per_layer_model_projection", *_layer_matrices(spec)]
+        super().__init__(store, names, threads)
+        layers = (self._layer(x, spec, x.index if x.kv_source is None else x.kv_source) for x in spec.layers)
+        self.layers = (layout.Layer * spec.num_layers)(*layers)
+        self.spec = self._base(spec, spec)
+        self.spec.last_kv_layer = spec.last_kv_layer
+        self.spec.per_layer_width = spec.hidden_size_per_layer_input
+        self.spec.head = self._matrix("embed_tokens")
+        if spec.hidden_size_per_layer_input:
+            self.spec.embed_tokens_per_layer = self._table("embed_tokens_per_layer")
+            self.spec.per_layer_model_projection = self._matrix("per_layer_model_projection")
+            self.spec.per_layer_projection_norm = self._vector("per_layer_projection_norm")
+
+
+class DrafterWeights(_Structs):
+    """The structs of a drafter over the K/V of `target`: `drafter` and `layers`."""
+
+    def __init__(self, store: Store, target: ModelSpec, threads: int) -> None:
+        spec = store.spec
+        assert isinstance(spec, DrafterSpec)
+        outer = ["pre_projection", "post_projection"]
+        outer.append("masked_embedding.centroids" if spec.num_centroids else "embed_tokens")
+        super().__init__(store, [*outer, *_layer_matrices(spec)], threads)
+        kinds = (x.attention.kind for x in spec.layers)
+        sources = [target.last_kv_layer_of(kind) for kind in kinds]
+        layers = [self._layer(x, target, source) for x, source in zip(spec.layers, sources, strict=True)]
+        for layer in layers:
+            layer.window += bool(layer.window)  # one more than the target's: backend/base.py Batch
+        self.layers = (layout.Layer * spec.num_layers)(*layers)
+        self.drafter = layout.Drafter(
+            spec=self._base(spec, target),
+            num_centroids=spec.num_centroids,
+            centroid_top_k=spec.centroid_top_k,
+            pre_projection=self._matrix("pre_projection"),
+            post_projection=self._matrix("post_projection"),
+        )
+        if spec.num_centroids:
+            order = self._tensors["masked_embedding.token_ordering"].int64().astype(np.int32)
+            self.drafter.centroids = self._matrix("masked_embedding.centroids")
+            self.drafter.token_ordering = ints(self._keep(order))
+        else:
+            self.drafter.spec.head = self._matrix("embed_tokens")
+
+
+def _layer_matrices(spec: ModelSpec | DrafterSpec) -> list[str]:
+    """What the layers may multiply with, in the order of the forward."""
+    return [f"layers.{i}.{name}" for i in range(spec.num_layers) for name in _MATRICES.values()]
