@@ -7,13 +7,13 @@ run. Text only. Called by the engine.
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gemstead.backend.base import Batch, Cache, Capabilities, Floats, Logits, Media
 from gemstead.backend.native import layout
+from gemstead.backend.native.cores import usable_cores
 from gemstead.backend.native.library import address, check, ints, library
 from gemstead.backend.native.weights import DrafterWeights, Weights
 from gemstead.backend.reference.drafter import check_pair
@@ -52,14 +52,14 @@ class NativeBackend:
     """The `Backend` of backend/base.py in C++. It borrows the store: who opened it closes it."""
 
     def __init__(self, store: Store, drafter: Store | None = None, threads: int | None = None) -> None:
-        """`threads` None: every core this process may use."""
+        """`threads` None: every physical core this process may use."""
         if not isinstance(store.spec, ModelSpec):
             raise BackendError(f"{store.spec.name} is a drafter: open the model it drafts for")
         reason = unsuited(store.spec)
         if reason is not None:
             raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
         self._spec, self._bytes = store.spec, store.total_bytes
-        count = threads or _cores()
+        count = threads or usable_cores()
         self._weights: Weights | None = Weights(store, count)
         self._model = ctypes.c_void_p()
         status = library().gs_open(
@@ -162,11 +162,6 @@ def unsuited(spec: ModelSpec) -> str | None:
     if odd:
         return f"needs heads of a multiple of 8, and {spec.name} has some of {odd[0]}"
     return None
-
-
-def _cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _struct(batch: Batch) -> tuple[layout.Batch, list[Any]]:
