@@ -263,6 +263,22 @@ def test_the_ceiling_is_kept_and_reported(files):
             opened.generate([1] * 500)
 
 
+@pytest.mark.parametrize("name", ["reference", "native", "torch"])
+def test_a_prompt_is_not_read_again_after_a_restart(files, tmp_path, name):
+    if name == "native" and not is_built():
+        pytest.skip("the native engine is not built: python native/build.py library")
+    ids, params = [2, *range(100, 400)], SamplingParams(temperature=0, max_tokens=8)
+    outputs, cached = [], []
+    for folder in (None, tmp_path, tmp_path):
+        with gemstead.open(
+            files / "tiny.gguf", backend=name, memory="20MB", prefix_cache_dir=folder
+        ) as opened:
+            outputs.append(opened.generate(ids, params))
+            cached.append(opened.stats().cached_tokens)
+    assert cached == [0, 0, 288]
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
 def test_the_public_names_load_lazily():
     assert "gemstead.model" in sys.modules
     assert gemstead.open is model_module.open

@@ -62,6 +62,11 @@ gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page
 
 int64_t gs_cache_bytes(const gs_cache* cache) GS_NOEXCEPT;
 
+/* One page of a pool, K and V of all its layers, out of the cache and back into one of equal shape. */
+int64_t gs_page_bytes(const gs_cache* cache, int32_t pool) GS_NOEXCEPT;
+gs_status gs_read_page(const gs_cache* cache, int32_t pool, int32_t page, void* out) GS_NOEXCEPT;
+gs_status gs_write_page(gs_cache* cache, int32_t pool, int32_t page, const void* data) GS_NOEXCEPT;
+
 /* Write the K/V of all rows; logits [num_logit_rows, vocab_size] float32 after the softcap and, unless
  * NULL, hidden [num_logit_rows, hidden_size] after the final norm. */
 gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits,

@@ -116,6 +116,10 @@ const char* wrong_drafter(const gs_spec& target, const gs_drafter& d, const gs_l
     return wrong_matrix(d.centroids, d.num_centroids, width);
 }
 
+bool has_page(const gs::Cache& cache, int32_t pool, int32_t page) noexcept {
+    return pool >= 0 && pool < cache.num_pools() && page >= 0 && page < cache.pages(pool);
+}
+
 const char* wrong_sequence(const gs_spec& spec, const gs::Cache& cache, const gs_sequence& s) {
     if (s.count < 1 || s.position < 0) return "a sequence has no rows or begins before 0";
     for (int p = 0; p < spec.num_pools; ++p) {
@@ -218,6 +222,22 @@ gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page
 }
 
 int64_t gs_cache_bytes(const gs_cache* cache) noexcept { return cache->cache.bytes(); }
+
+int64_t gs_page_bytes(const gs_cache* cache, int32_t pool) noexcept {
+    return pool < 0 || pool >= cache->cache.num_pools() ? 0 : cache->cache.page_bytes(pool);
+}
+
+gs_status gs_read_page(const gs_cache* cache, int32_t pool, int32_t page, void* out) noexcept {
+    if (!has_page(cache->cache, pool, page)) return fail(GS_BAD_ARGUMENT, "there is no such page");
+    cache->cache.read_page(pool, page, out);
+    return GS_OK;
+}
+
+gs_status gs_write_page(gs_cache* cache, int32_t pool, int32_t page, const void* data) noexcept {
+    if (!has_page(cache->cache, pool, page)) return fail(GS_BAD_ARGUMENT, "there is no such page");
+    cache->cache.write_page(pool, page, data);
+    return GS_OK;
+}
 
 gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits, float* hidden) noexcept {
     return guarded([&]() -> const char* {

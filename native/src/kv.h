@@ -21,6 +21,11 @@ public:
     int page_tokens() const noexcept { return page_tokens_; }
     int pages(int pool) const noexcept { return pools_[static_cast<size_t>(pool)].pages; }
     int64_t bytes() const noexcept { return bytes_; }
+    // K and V of all layers of a pool in one page, one behind the other.
+    int64_t page_bytes(int pool) const noexcept;
+    void read_page(int pool, int page, void* out) const noexcept;
+    void write_page(int pool, int page, const void* data) noexcept;
+    int num_pools() const noexcept { return static_cast<int>(pools_.size()); }
     // The first key (value) of a page of a layer; keys of one head are head_dim * num_kv_heads apart.
     uint16_t* keys(int pool, int slot, int page) const noexcept { return at(pool, 2 * slot, page); }
     uint16_t* values(int pool, int slot, int page) const noexcept { return at(pool, 2 * slot + 1, page); }
@@ -30,6 +35,7 @@ private:
         uint16_t* base;
         int pages;
         int64_t page_values;  // of K or of V of one layer
+        int layers;
     };
     uint16_t* at(int pool, int half, int page) const noexcept {
         const Memory& m = pools_[static_cast<size_t>(pool)];

@@ -44,6 +44,7 @@ from gemstead.types import (
     Tool,
     ToolCallEvent,
 )
+from gemstead.weights.fingerprint import fingerprint
 from gemstead.weights.store import Store, open_store
 
 EMBEDDED = "pebble"
@@ -53,6 +54,7 @@ KV_SHARE = 0.5
 # ... and no more than this many whole contexts: more would only be reserved, never used.
 MOST_CONTEXTS = 2
 _LEAST_KV_BYTES = 64 << 20
+_PAGE_TOKENS = EngineOptions().page_tokens
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _SAMPLING = tuple(f.name for f in fields(SamplingParams))
 # A vocabulary of at most this many tokens is built while opening, so that its faults are told then. Gemma's
@@ -68,12 +70,15 @@ def open(  # noqa: A001 (the public name is gemstead.open)
     drafter: str | Path | None = None,
     memory: int | str | None = None,
     context: int | None = None,
+    prefix_cache_dir: str | Path | None = None,
 ) -> Model:
     """Open a model: "pebble" (the embedded one), a GGUF file, or a Hugging Face-style folder.
 
     backend is "auto", "native", "reference" or "torch". drafter is None or "none", "ngram", or the path
     of an assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
     beside the weights, two whole contexts at most); context the longest conversation in tokens.
+    prefix_cache_dir: keep what was read of prompts in this folder, so that it is not read again after a
+    restart; it then holds traces of the conversations.
     """
     guesser, drafter_path = _drafter(drafter)
     ceiling = None if memory is None else _bytes(memory)
@@ -93,6 +98,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         options = EngineOptions(
             memory_bytes=default_memory(can, context) if ceiling is None else ceiling,
             context_tokens=context,
+            prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
         if backend == "auto" and (reason := why_slow(store)) is not None:
@@ -320,6 +326,14 @@ def _drafter(name: str | Path | None) -> tuple[Drafter | None, str | Path | None
     if name == "ngram":
         return NgramDrafter(), None
     return MtpDrafter(), name
+
+
+def _prefix_folder(parent: str | Path | None, store: Store, can: Capabilities) -> Path | None:
+    """A folder below `parent` for the K/V of exactly this model, backend and size of pages."""
+    if parent is None:
+        return None
+    name = fingerprint(store, "kv 1", can.name, str(can.kv_bytes_per_token), str(_PAGE_TOKENS))
+    return Path(parent).expanduser() / name
 
 
 def _check_kinds(store: Store, drafter: Store | None) -> None:

@@ -49,6 +49,8 @@ def test_options_reach_the_model(gem, fake, script):
             "--thinking",
             "on",
             "--no-tools",
+            "--prefix-cache-dir",
+            "kv",
             "hi",
         ),
     )
@@ -56,7 +58,8 @@ def test_options_reach_the_model(gem, fake, script):
     assert model.opened == [
         (
             "pebble",
-            {"backend": "reference", "threads": 3, "memory": 10**9, "context": 512, "drafter": "d.gguf"},
+            {"backend": "reference", "threads": 3, "memory": 10**9, "context": 512, "drafter": "d.gguf"}
+            | {"prefix_cache_dir": "kv"},
         )
     ]
     asked = model.asked[0]
@@ -75,7 +78,11 @@ def test_what_is_not_given_is_the_models_choice(gem, fake, script):
     model = fake(script.says("ok"))
     gem("run", "hi")
     assert model.opened == [
-        ("pebble", dict.fromkeys(("drafter", "threads", "memory", "context")) | {"backend": "auto"})
+        (
+            "pebble",
+            dict.fromkeys(("drafter", "threads", "memory", "context", "prefix_cache_dir"))
+            | {"backend": "auto"},
+        )
     ]
     assert set(model.asked[0]) == {"messages", "tools", "thinking"}
 

@@ -75,6 +75,12 @@ class HashingCache:
     def size_bytes(self) -> int:
         return sum(pool.nbytes for pool in self.pools)
 
+    def read_page(self, pool: int, page: int) -> bytes:
+        return self.pools[pool][page].tobytes()
+
+    def write_page(self, pool: int, page: int, data: bytes) -> None:
+        self.pools[pool][page] = np.frombuffer(data, np.int64).reshape(self.page_tokens, 2)
+
 
 class HashingBackend:
     """See the module. `fail_on` makes every forward that feeds one of these tokens raise."""

@@ -7,12 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.memory_store import MemoryStore
 
-from gemstead.spec.variants import VARIANTS
-from gemstead.weights.model_file import write_model_gguf
-from gemstead.weights.packed_file import PackedCache, default_folder, fingerprint
-from gemstead.weights.store import open_store
+from gemstead.weights.packed_file import PackedCache, default_folder
 
 PIECES = {"a": np.arange(1000, dtype=np.uint8), "b": np.full(64, 7, np.uint8), "c": np.ones(3, np.uint8)}
 SIZES = {name: piece.size for name, piece in PIECES.items()}
@@ -120,26 +116,6 @@ def test_stale_parts_are_swept(cache: PackedCache) -> None:
     keep(cache, "k4")
     assert not old.exists()
     assert young.exists()
-
-
-def test_a_fingerprint_knows_another_file(tmp_path: Path) -> None:
-    spec, path = VARIANTS["tiny-e2b"], tmp_path / "m.gguf"
-    arrays = {n: t.values for n, t in MemoryStore(spec, seed=1).tensors.items()}
-    write_model_gguf(path, spec, arrays, "q8_0")
-    with open_store(path) as store:
-        first = fingerprint(store, SIZES)
-        assert fingerprint(store, SIZES) == first
-        assert fingerprint(store, {**SIZES, "a": 1}) != first
-    when = path.stat().st_mtime_ns
-    os.utime(path, ns=(when, when + 1))
-    with open_store(path) as store:
-        assert fingerprint(store, SIZES) != first
-    os.utime(path, ns=(when, when))
-    arrays["layers.0.mlp.up_proj"] = arrays["layers.0.mlp.up_proj"] + 1
-    write_model_gguf(path, spec, arrays, "q8_0")
-    os.utime(path, ns=(when, when))
-    with open_store(path) as store:
-        assert fingerprint(store, SIZES) != first
 
 
 def test_where_the_folder_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

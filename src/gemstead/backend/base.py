@@ -44,6 +44,14 @@ class Cache(Protocol):
         """Memory held."""
         ...
 
+    def read_page(self, pool: int, page: int) -> bytes:
+        """K and V of all of a pool's layers in one page; as long for every page of the pool."""
+        ...
+
+    def write_page(self, pool: int, page: int, data: bytes) -> None:
+        """Put back what read_page of an equal cache gave; ValueError for another length."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SequenceRows:

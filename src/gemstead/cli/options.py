@@ -53,6 +53,7 @@ class Options:
     threads: int | None = None
     memory: int | None = None
     context: int | None = None
+    prefix_cache_dir: str | None = None
     thinking: bool = False
     system: str | None = None
     tools: bool = True
@@ -79,6 +80,7 @@ class Options:
             threads=self.threads,
             memory=self.memory,
             context=self.context,
+            prefix_cache_dir=self.prefix_cache_dir,
         )
 
 
@@ -114,6 +116,11 @@ _OPTIONS = (
         "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
     ),
     click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
+    click.option(
+        "--prefix-cache-dir",
+        metavar="FOLDER",
+        help="Keep what was read of prompts here, and do not read it again next time.",
+    ),
 )
 
 

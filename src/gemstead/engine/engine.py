@@ -19,6 +19,7 @@ from gemstead.engine.constraint import Constraint
 from gemstead.engine.draft import Drafter, NoDraft
 from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.pages import PageBudget, Pages, page_counts
+from gemstead.engine.parking import Parking
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Rows, Scheduler
 from gemstead.engine.sequence import Sequence, check_ids
@@ -72,7 +73,12 @@ class Engine:
             ),
         )
         self._context = context
-        self.pages = Pages(can.spec.pools, counts, budget, slack=slack, reuse=options.prefix_reuse)
+        parking = None
+        if options.prefix_folder is not None:
+            parking = Parking(options.prefix_folder, self._cache, options.prefix_bytes)
+        self.pages = Pages(
+            can.spec.pools, counts, budget, slack=slack, reuse=options.prefix_reuse, parking=parking
+        )
         self.scheduler = Scheduler(
             self.pages,
             max_rows=options.max_rows,
@@ -312,11 +318,12 @@ class Engine:
         self._totals["accepted"] += sequence.accepted_tokens
 
     def close(self) -> None:
-        """Cancel everything. The backend stays open; it is its owner's."""
+        """Cancel everything, park what may be wanted again. The backend stays open; it is its owner's."""
         with self._step_lock:
             self._settle()
             for sequence in [*self.scheduler.live, *self.scheduler.waiting]:
                 self._finish(sequence, "cancelled")
+            self.pages.park()
 
     # ------------------------------------------------------------------ looking in
 

@@ -6,6 +6,7 @@ Checks only what contradicts itself; engine.py turns bytes into pages.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from gemstead.engine.pages import PoolCounts
 from gemstead.errors import ConfigError
@@ -17,6 +18,7 @@ class EngineOptions:
 
     memory_bytes is the hard ceiling of all K/V pages. context_tokens None: the model's own limit.
     max_rows bounds the tokens of one forward; draft_tokens the guesses verified per sequence.
+    prefix_folder keeps cold prefixes on disk, prefix_bytes at most; it belongs to one model.
     """
 
     memory_bytes: int = 1 << 30
@@ -26,6 +28,8 @@ class EngineOptions:
     max_sequences: int = 16
     draft_tokens: int = 4
     prefix_reuse: bool = True
+    prefix_folder: Path | None = None
+    prefix_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
         for name, low in (("page_tokens", 1), ("max_rows", 1), ("max_sequences", 1), ("draft_tokens", 0)):

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
+from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from gemstead.backend.base import Ints
+from gemstead.engine.parking import Parking
 from gemstead.errors import ConfigError
 from gemstead.spec.model import PoolSpec
 
@@ -96,10 +99,14 @@ class PoolCounts:
 
 
 class PagePool:
-    """The pages of one pool: free, live (counted references) or kept under a key for reuse."""
+    """The pages of one pool: free, live (counted references) or kept under a key for reuse.
 
-    def __init__(self, total: int) -> None:
+    `before_evicting` sees a kept page and its key while its contents are still there.
+    """
+
+    def __init__(self, total: int, before_evicting: Callable[[bytes, int], None] | None = None) -> None:
         self.total = total
+        self._before_evicting = before_evicting
         self._free = list(range(total - 1, -1, -1))
         self._references = [0] * total
         self._page_of: dict[bytes, int] = {}
@@ -126,13 +133,20 @@ class PagePool:
             page = self._free.pop()
         else:
             page, _ = self._kept.popitem(last=False)
-            del self._page_of[self._key_of.pop(page)]
+            key = self._key_of.pop(page)
+            del self._page_of[key]
+            if self._before_evicting is not None:
+                self._before_evicting(key, page)
         self._references[page] = 1
         return page
 
     def find(self, key: bytes) -> int | None:
         """The page kept or live under this key."""
         return self._page_of.get(key)
+
+    def named(self) -> list[tuple[bytes, int]]:
+        """Every page that has a key."""
+        return list(self._page_of.items())
 
     def hold(self, page: int) -> None:
         """One more sequence reads this page."""
@@ -195,10 +209,19 @@ class Pages:
     """
 
     def __init__(
-        self, pools: Listing[PoolSpec], counts: Listing[int], budget: PageBudget, *, slack: int, reuse: bool
+        self,
+        pools: Listing[PoolSpec],
+        counts: Listing[int],
+        budget: PageBudget,
+        *,
+        slack: int,
+        reuse: bool,
+        parking: Parking | None = None,
     ) -> None:
         self.page_tokens = budget.page_tokens
-        self.pools = tuple(PagePool(total) for total in counts)
+        self._parking = parking
+        savers = [None if parking is None else partial(parking.save, p) for p in range(len(counts))]
+        self.pools = tuple(PagePool(total, saver) for total, saver in zip(counts, savers, strict=True))
         self._windows = tuple(pool.window for pool in pools)
         self._most_held = tuple(
             total if pool.window is None else min(total, window_blocks(pool.window, budget))
@@ -272,6 +295,8 @@ class Pages:
             return 0
         limit = (len(ids) - 1) // self.page_tokens
         self._extend_keys(table, ids, limit)
+        if self._parking is not None:
+            self._unpark(table.keys[:limit], self._parking)
         blocks = self._reusable(table.keys[:limit])
         for p, (pool, window) in enumerate(zip(self.pools, self._windows, strict=True)):
             first = self._first_needed(blocks, window)
@@ -295,24 +320,60 @@ class Pages:
         """The state of every pool."""
         return tuple(pool.counts() for pool in self.pools)
 
+    def park(self) -> None:
+        """Put every page that has a key on disk, where there is a place for them."""
+        if self._parking is not None:
+            for p, pool in enumerate(self.pools):
+                for key, page in pool.named():
+                    self._parking.save(p, key, page)
+
+    def _unpark(self, keys: Listing[bytes], parking: Parking) -> None:
+        """Bring back what parking has of the longest reusable prefix; its pages are then kept ones."""
+        blocks = self._reusable(keys, parking)
+        held: list[tuple[PagePool, int]] = []
+        for p, (pool, window) in enumerate(zip(self.pools, self._windows, strict=True)):
+            missing = []
+            for key in keys[self._first_needed(blocks, window) : blocks]:
+                page = pool.find(key)
+                if page is None:
+                    missing.append(key)
+                else:
+                    pool.hold(page)  # not to be evicted for the ones that come back
+                    held.append((pool, page))
+            for key in missing:
+                if not pool.available:
+                    break
+                page = pool.take()
+                if parking.load(p, key, page):
+                    pool.name(page, key)
+                held.append((pool, page))
+        for pool, page in reversed(held):  # the head of the text is evicted last
+            pool.drop(page)
+
     def _first_needed(self, blocks: int, window: int | None) -> int:
         """First block the row after `blocks` blocks can see (one position more: a drafter's view)."""
         return 0 if window is None else max(0, blocks * self.page_tokens - window) // self.page_tokens
 
-    def _reusable(self, keys: Listing[bytes]) -> int:
-        """The most leading blocks that all pools can serve."""
+    def _reusable(self, keys: Listing[bytes], parking: Parking | None = None) -> int:
+        """The most leading blocks that all pools can serve, or could with what is parked."""
+
+        def has(p: int, b: int) -> bool:
+            return self.pools[p].find(keys[b]) is not None or (
+                parking is not None and parking.has(p, keys[b])
+            )
+
         blocks = len(keys)
-        for pool, window in zip(self.pools, self._windows, strict=True):
+        for p, window in enumerate(self._windows):
             if window is None:
-                blocks = next((b for b in range(blocks) if pool.find(keys[b]) is None), blocks)
-        windowed = [(p, w) for p, w in zip(self.pools, self._windows, strict=True) if w is not None]
+                blocks = next((b for b in range(blocks) if not has(p, b)), blocks)
+        windowed = [(p, w) for p, w in enumerate(self._windows) if w is not None]
         while blocks:
             hole = max(
                 (
                     b
-                    for pool, window in windowed
+                    for p, window in windowed
                     for b in range(self._first_needed(blocks, window), blocks)
-                    if pool.find(keys[b]) is None
+                    if not has(p, b)
                 ),
                 default=None,
             )

@@ -7,7 +7,6 @@ file appears whole or not at all; without room or permission nothing is kept and
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import sys
@@ -20,14 +19,12 @@ import numpy.typing as npt
 
 from gemstead.errors import WeightsError
 from gemstead.weights.mapped import MappedFile
-from gemstead.weights.store import Store
 from gemstead.weights.writing import whole_file
 
 Bytes = npt.NDArray[np.uint8]
 
 _MAGIC = b"gemstead packed weights 1\n"
 _HEADER_BYTES, _ALIGNMENT = 4096, 64
-_SAMPLE_BYTES = 64
 # The folder may hold this much, and must leave this much of its disk free.
 _MOST_BYTES, _LEAST_FREE_BYTES = 40 << 30, 2 << 30
 _STALE_S = 24 * 3600  # a part file this old belongs to nobody who still writes
@@ -43,29 +40,8 @@ def default_folder() -> Path | None:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gemstead/packed"
 
 
-def fingerprint(store: Store, sizes: Mapping[str, int]) -> str:
-    """A name for what would be packed: the files' sizes and times, every tensor's place and a sample of it.
-
-    Reading all of a model to know it again would cost more than packing it: a file changed in place to
-    the same length, within one tick of its clock and outside of every sample, is not noticed.
-    """
-    digest = hashlib.blake2b(_MAGIC, digest_size=20)
-    seen: set[Path] = set()
-    for name, tensor in store.tensors.items():
-        for part in tensor.parts:
-            if part.file.path not in seen:
-                seen.add(part.file.path)
-                info = part.file.path.stat()
-                digest.update(f"{info.st_size} {info.st_mtime_ns}\n".encode())
-            digest.update(f"{name} {part.format.name} {part.shape} {part.start}\n".encode())
-            middle = part.start + max(0, part.nbytes // 2 - _SAMPLE_BYTES)
-            digest.update(part.file.view(middle, min(_SAMPLE_BYTES, part.nbytes)).tobytes())
-    digest.update(repr(list(sizes.items())).encode())
-    return digest.hexdigest()
-
-
 class PackedCache:
-    """A folder of packed models by fingerprint."""
+    """A folder of packed models, each under a key that says whose it is (fingerprint.py)."""
 
     def __init__(self, folder: Path, most_bytes: int = _MOST_BYTES) -> None:
         self.folder, self.most_bytes = folder, most_bytes

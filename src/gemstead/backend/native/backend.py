@@ -43,6 +43,21 @@ class NativeCache:
         """Memory held when every page has been used; an untouched page costs nothing yet."""
         return int(library().gs_cache_bytes(self._handle))
 
+    def read_page(self, pool: int, page: int) -> bytes:
+        """All layers' K and V of a page, one behind the other."""
+        data = ctypes.create_string_buffer(self._page_bytes(pool))
+        check(library().gs_read_page(self._handle, pool, page, data), "reading a page")
+        return data.raw
+
+    def write_page(self, pool: int, page: int, data: bytes) -> None:
+        """Put back what read_page gave."""
+        if len(data) != self._page_bytes(pool):
+            raise ValueError(f"a page of {len(data)} bytes; {self._page_bytes(pool)} are needed")
+        check(library().gs_write_page(self._handle, pool, page, data), "writing a page")
+
+    def _page_bytes(self, pool: int) -> int:
+        return int(library().gs_page_bytes(self._handle, pool))
+
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             library().gs_close_cache(self._handle)

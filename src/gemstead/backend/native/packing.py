@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from gemstead.backend.native.library import address, check, library
 from gemstead.weights import formats
-from gemstead.weights.packed_file import PackedCache, default_folder, fingerprint
+from gemstead.weights.fingerprint import fingerprint
+from gemstead.weights.packed_file import PackedCache, default_folder
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
@@ -59,7 +60,7 @@ def pieces(store: Store, names: list[str], threads: int) -> dict[str, Bytes]:
     folder = default_folder() if sum(sizes.values()) >= _KEPT_BYTES else None
     if folder is not None:
         with contextlib.suppress(OSError):
-            cache, key = PackedCache(folder), fingerprint(store, sizes)
+            cache, key = PackedCache(folder), fingerprint(store, "packed 1", repr(list(sizes.items())))
             found = cache.open(key, sizes)
             if found is None and cache.keep(key, sizes, _packed(tensors, threads)):
                 found = cache.open(key, sizes)

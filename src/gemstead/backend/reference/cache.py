@@ -60,7 +60,7 @@ class PagedCache:
         if len(num_pages) != len(spec.pools):
             raise ValueError(f"{len(num_pages)} page counts for {len(spec.pools)} page pools of {spec.name}")
         self.page_tokens = page_tokens
-        self._pool_of_layer = spec.pool_of_layer
+        self._pool_of_layer, self._pools = spec.pool_of_layer, spec.pools
         self._keys: dict[int, Floats] = {}
         self._values: dict[int, Floats] = {}
         for pool, pages in zip(spec.pools, num_pages, strict=True):
@@ -73,6 +73,19 @@ class PagedCache:
     def size_bytes(self) -> int:
         """Memory held when every page has been used; an untouched page costs nothing yet."""
         return sum(a.nbytes for a in (*self._keys.values(), *self._values.values()))
+
+    def read_page(self, pool: int, page: int) -> bytes:
+        """All layers' K and V of a page, one behind the other."""
+        return b"".join(array[page].tobytes() for array in self._arrays(pool))
+
+    def write_page(self, pool: int, page: int, data: bytes) -> None:
+        """Put back what read_page gave."""
+        values, arrays = np.frombuffer(data, np.float32), self._arrays(pool)
+        for array, part in zip(arrays, values.reshape(len(arrays), *arrays[0].shape[1:]), strict=True):
+            array[page] = part
+
+    def _arrays(self, pool: int) -> list[Floats]:
+        return [halves[layer] for layer in self._pools[pool].layers for halves in (self._keys, self._values)]
 
     def write(self, layer: int, rows: Rows, k_TKH: Floats, v_TKH: Floats) -> None:
         """Store the K/V of all rows at their positions."""

@@ -33,7 +33,7 @@ class PagedCache:
         dtype: torch.dtype,
     ) -> None:
         assert len(num_pages) == len(spec.pools), "one page count per pool"
-        self.page_tokens = page_tokens
+        self.page_tokens, self._pools = page_tokens, spec.pools
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
         try:
@@ -53,6 +53,26 @@ class PagedCache:
     def size_bytes(self) -> int:
         """Memory held."""
         return sum(x.numel() * x.element_size() for x in (*self.keys.values(), *self.values.values()))
+
+    def read_page(self, pool: int, page: int) -> bytes:
+        """All layers' K and V of a page, one behind the other."""
+        parts = (part.cpu().contiguous().view(torch.uint8) for part in self._parts(pool, page))
+        return b"".join(part.numpy().tobytes() for part in parts)
+
+    def write_page(self, pool: int, page: int, data: bytes) -> None:
+        """Put back what read_page gave."""
+        parts = self._parts(pool, page)
+        size = parts[0].numel() * parts[0].element_size()
+        if len(data) != size * len(parts):
+            raise ValueError(f"a page of {len(data)} bytes; {size * len(parts)} are needed")
+        for i, part in enumerate(parts):
+            raw = torch.frombuffer(bytearray(data[i * size : (i + 1) * size]), dtype=part.dtype)
+            part.copy_(raw.view(part.shape))
+
+    def _parts(self, pool: int, page: int) -> list[Tensor]:
+        rows = slice(page * self.page_tokens, (page + 1) * self.page_tokens)
+        layers = self._pools[pool].layers
+        return [halves[layer][rows] for layer in layers for halves in (self.keys, self.values)]
 
 
 @dataclass(frozen=True, slots=True)
