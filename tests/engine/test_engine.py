@@ -68,7 +68,7 @@ DRAFTERS = {
 
 def make_engine(backend=None, drafter="none", pages=400, **options):
     backend = backend or HashingBackend()
-    options = {"page_tokens": PAGE, "max_rows": 32, "max_sequences": 6, **options}
+    options = {"page_tokens": PAGE, "max_rows": 32, "max_sequences": 6, "adapt_depth": False, **options}
     options.setdefault("memory_bytes", pages * options["page_tokens"] * TOKEN_BYTES)
     return Engine(backend, EngineOptions(**options), DRAFTERS[drafter](backend.spec))
 
@@ -129,11 +129,12 @@ def prompts(rng, count, longest=60):
 
 @pytest.mark.parametrize("drafter", DRAFTERS)
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
-def test_drafting_never_changes_the_output(drafter, temperature):
+@pytest.mark.parametrize("adapt", [False, True])
+def test_drafting_never_changes_the_output(drafter, temperature, adapt):
     spec = hashing_spec(eos=(4,))
     params = SamplingParams(temperature=temperature, seed=11, max_tokens=30, top_k=5, repetition_penalty=1.2)
     rng = np.random.default_rng(3)
-    engine = make_engine(HashingBackend(spec), drafter)
+    engine = make_engine(HashingBackend(spec), drafter, adapt_depth=adapt)
     asked = prompts(rng, 6)
     sequences = [engine.submit(p, params) for p in asked]
     assert run(engine, *sequences) == [oracle(p, params, spec) for p in asked]
@@ -146,6 +147,13 @@ def test_good_guesses_are_kept_and_save_steps():
     assert fast.stats().accepted_tokens == 15  # 1 + 3 x (4 + 1) + (3 + 1) tokens
     assert fast.stats().steps == 5
     assert plain.stats().steps == 20
+
+
+def test_guesses_that_do_not_pay_are_asked_for_less_and_less():
+    engine = make_engine(drafter="adversary", adapt_depth=True, context_tokens=2000)
+    run(engine, engine.submit([1, 2, 3], SamplingParams(temperature=0, max_tokens=400)))
+    stats = engine.stats()
+    assert stats.drafted_tokens < stats.steps  # a fixed depth of 4 asks for more than two a step
 
 
 def test_mtp_gets_the_hidden_state_of_the_right_row():

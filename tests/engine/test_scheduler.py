@@ -66,10 +66,10 @@ def test_decode_rows_come_first_and_prompts_share_the_rest():
 def test_drafts_leave_every_decoding_sequence_its_row():
     pages, scheduler = make(max_rows=5, max_sequences=4)
     live(pages, scheduler, *(sequence(pages, 4, generated=1, first=10 * i) for i in range(3)))
-    assert scheduler.draft_wants() == []
+    assert scheduler.draft_wants(4) == []
     pages, scheduler = make(max_rows=6, max_sequences=4)
     live(pages, scheduler, *(sequence(pages, 4, generated=1, first=10 * i) for i in range(3)))
-    assert [k for _, k in scheduler.draft_wants()] == [1, 1, 1]
+    assert [k for _, k in scheduler.draft_wants(4)] == [1, 1, 1]
 
 
 def test_no_draft_beyond_the_end():
@@ -77,9 +77,9 @@ def test_no_draft_beyond_the_end():
     made = sequence(pages, 4, generated=1)
     made.limit = len(made.ids) + 2
     live(pages, scheduler, made)
-    assert scheduler.draft_wants() == [(made, 1)]
+    assert scheduler.draft_wants(4) == [(made, 1)]
     made.limit = len(made.ids) + 1
-    assert scheduler.draft_wants() == []
+    assert scheduler.draft_wants(4) == []
 
 
 def test_drafts_are_dropped_before_anyone_loses_pages():

@@ -16,6 +16,7 @@ from collections.abc import Sequence as Listing
 from gemstead.backend.base import Backend, Floats, Logits
 from gemstead.engine.batching import draft_batch, make_batch, split_logits
 from gemstead.engine.constraint import Constraint
+from gemstead.engine.depth import Depth
 from gemstead.engine.draft import Drafter, NoDraft
 from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.pages import PageBudget, Pages, page_counts
@@ -91,9 +92,9 @@ class Engine:
         self._step_lock = threading.Lock()
         self._turn = threading.Condition()
         self._is_stepping = False
-        self._totals = dict.fromkeys(
-            ("steps", "rows", "cached", "generated", "drafted", "accepted", "draft_failures", "failed"), 0
-        )
+        names = "steps rows cached generated drafted accepted hits trials draft_failures failed"
+        self._totals = dict.fromkeys(names.split(), 0)
+        self._depth = Depth(slack)
 
     # ------------------------------------------------------------------ requests
 
@@ -180,7 +181,9 @@ class Engine:
         with self._step_lock:
             self._settle()
             self.scheduler.admit()
-            plan = self.scheduler.plan(self._draft())
+            began, drafting = time.perf_counter(), len(self.scheduler.decoding)
+            plan = self.scheduler.plan(self._draft(self._draft_depth(drafting)))
+            before = dict(self._totals)
             if not plan and self.scheduler.live:
                 self._fail(self.scheduler.live[0], CapacityError("no pages left for the only live sequence"))
             for rows, result in self._forward(plan):
@@ -189,6 +192,10 @@ class Engine:
                 else:
                     self._fail(rows.sequence, result)
             self._totals["steps"] += 1
+            if plan and len(plan) == drafting:  # nobody read a prompt: what it took, decoding took
+                hits, trials = (self._totals[name] - before[name] for name in ("hits", "trials"))
+                longest = max(len(rows.drafted) for rows in plan)
+                self._depth.observe(drafting, longest, time.perf_counter() - began, hits, trials)
             self._settle()
         self._reap()
 
@@ -209,8 +216,12 @@ class Engine:
             finally:
                 self._step_lock.release()
 
-    def _draft(self) -> dict[Sequence, list[int]]:
-        wants = self.scheduler.draft_wants()
+    def _draft_depth(self, sequences: int) -> int:
+        options = self.options
+        return self._depth.choose(sequences) if options.adapt_depth else options.draft_tokens
+
+    def _draft(self, depth: int) -> dict[Sequence, list[int]]:
+        wants = self.scheduler.draft_wants(depth)
         if not wants:
             return {}
         try:
@@ -296,6 +307,8 @@ class Engine:
             sequence.hidden = logits.hidden_RD[first + kept].copy()
         sequence.drafted_tokens += len(rows.drafted)
         sequence.accepted_tokens += kept
+        self._totals["hits"] += kept
+        self._totals["trials"] += kept + (kept < len(rows.drafted))
         return kept
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:

@@ -17,7 +17,8 @@ class EngineOptions:
     """How much the engine may use and how it shares it out.
 
     memory_bytes is the hard ceiling of all K/V pages. context_tokens None: the model's own limit.
-    max_rows bounds the tokens of one forward; draft_tokens the guesses verified per sequence.
+    max_rows bounds the tokens of one forward; draft_tokens the guesses verified per sequence, of which
+    adapt_depth takes as many as have paid so far.
     prefix_folder keeps cold prefixes on disk, prefix_bytes at most; it belongs to one model.
     """
 
@@ -27,6 +28,7 @@ class EngineOptions:
     max_rows: int = 512
     max_sequences: int = 16
     draft_tokens: int = 4
+    adapt_depth: bool = True
     prefix_reuse: bool = True
     prefix_folder: Path | None = None
     prefix_bytes: int = 4 << 30

@@ -109,12 +109,17 @@ class Scheduler:
         self.waiting.appendleft(sequence)
         self.preemptions += 1
 
-    def draft_wants(self) -> list[tuple[Sequence, int]]:
-        """The sequences that may be drafted for, and how many tokens each."""
-        decoding = [s for s in self.live if s.is_decoding]
+    @property
+    def decoding(self) -> list[Sequence]:
+        """The live sequences whose prompt has been read."""
+        return [s for s in self.live if s.is_decoding]
+
+    def draft_wants(self, depth: int) -> list[tuple[Sequence, int]]:
+        """The sequences that may be drafted for, and how many tokens each: `depth` at most."""
+        decoding = self.decoding
         if not decoding:
             return []
-        share = min(self._draft_tokens, self._max_rows // len(decoding) - 1)
+        share = min(depth, self._draft_tokens, self._max_rows // len(decoding) - 1)
         wants = [(s, min(share, s.room - 1)) for s in decoding]
         return [(s, k) for s, k in wants if k > 0]
 
@@ -132,7 +137,7 @@ class Scheduler:
 
     def _decode_rows(self, drafts: Mapping[Sequence, Listing[int]]) -> list[Rows]:
         plan: list[Rows] = []
-        for sequence in [s for s in self.live if s.is_decoding]:
+        for sequence in self.decoding:
             if sequence not in self.live:  # an older one has just taken its pages
                 continue
             drafted = tuple(drafts.get(sequence, ()))

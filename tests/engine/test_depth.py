@@ -1,0 +1,86 @@
+"""The depth of drafting on a made-up machine: close to the best fixed depth, never much worse than none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gemstead.engine.depth import Depth
+
+MOST = 4
+
+
+def speed(choose, step_seconds, acceptance, steps=3000, noise=0.0, seed=0):
+    """Tokens a second of `steps` steps; choose() gives a depth and is told what happened."""
+    rng = np.random.default_rng(seed)
+    tokens = seconds = 0.0
+    for n in range(steps):
+        depth, tell = choose()
+        a = acceptance(n) if callable(acceptance) else acceptance
+        hits = 0
+        while hits < depth and rng.random() < a:
+            hits += 1
+        took = step_seconds[depth] * (1 + noise * rng.standard_normal() ** 2)
+        tell(depth, took, hits, hits + (hits < depth))
+        tokens, seconds = tokens + 1 + hits, seconds + took
+    return tokens / seconds
+
+
+def fixed(depth):
+    return lambda: (depth, lambda *_: None)
+
+
+def adaptive():
+    learned = Depth(MOST)
+    return lambda: (learned.choose(1), lambda *seen: learned.observe(1, *seen))
+
+
+CHEAP = [1.0, 1.05, 1.1, 1.15, 1.2]
+DEAR = [1.0, 1.5, 2.0, 2.5, 3.0]
+BEND = [1.0, 1.05, 1.1, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("cost", [CHEAP, DEAR, BEND])
+@pytest.mark.parametrize("acceptance", [0.0, 0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_close_to_the_best_and_never_far_below_plain(cost, acceptance, noise):
+    ours = speed(adaptive(), cost, acceptance, noise=noise)
+    others = [speed(fixed(depth), cost, acceptance, noise=noise) for depth in range(MOST + 1)]
+    assert ours >= 0.97 * others[0]
+    assert ours >= 0.94 * max(others)
+
+
+def test_a_change_of_text_is_noticed():
+    def acceptance(n):
+        return 0.95 if n >= 1500 else 0.0
+
+    ours = speed(adaptive(), DEAR, acceptance)
+    assert ours >= 0.97 * speed(fixed(0), DEAR, acceptance)
+    later = speed(fixed(MOST), DEAR, 0.95)
+    assert ours > (1 + 0.5 * (later - 1)) * 0.95
+
+
+def test_each_number_of_sequences_is_learned_apart():
+    depth = Depth(MOST)
+    for sequences, costs in ((1, CHEAP), (8, DEAR)):
+        for _ in range(400):
+            chosen = depth.choose(sequences)
+            depth.observe(sequences, chosen, costs[chosen], chosen // 2, chosen // 2 + (chosen > 1))
+    picks = {n: np.bincount([depth.choose(n) for _ in range(20)]).argmax() for n in (1, 8)}
+    assert picks[1] > picks[8]
+
+
+def test_none_wanted_is_none_chosen():
+    depth = Depth(0)
+    for _ in range(50):
+        assert depth.choose(1) == 0
+        depth.observe(1, 0, 1.0, 0, 0)
+
+
+def test_a_slow_step_does_not_decide():
+    depth = Depth(MOST)
+    for _ in range(100):
+        chosen = depth.choose(1)
+        depth.observe(1, chosen, CHEAP[chosen], chosen, chosen)
+    depth.observe(1, MOST, 1000.0, MOST, MOST)  # the machine slept
+    assert [depth.choose(1) for _ in range(3)].count(MOST) >= 2
