@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from dataclasses import replace
@@ -16,7 +17,7 @@ from gemstead.backend.native import is_built
 from gemstead.errors import CapacityError, ConfigError, InputError, WeightsError
 from gemstead.model import default_memory
 from gemstead.spec.variants import DRAFTERS, VARIANTS
-from gemstead.types import Done, Message, SamplingParams, TextDelta, Tool
+from gemstead.types import Done, Message, OutputFormat, SamplingParams, TextDelta, Tool, ToolCallEvent
 from gemstead.weights.model_file import write_model_folder, write_model_gguf
 from gemstead.weights.vocabulary import Vocabulary
 from support.memory_store import MemoryStore
@@ -277,6 +278,81 @@ def test_a_prompt_is_not_read_again_after_a_restart(files, tmp_path, name):
             cached.append(opened.stats().cached_tokens)
     assert cached == [0, 0, 288]
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+@pytest.fixture(scope="module")
+def pebble():
+    with gemstead.open("pebble") as opened:
+        yield opened
+
+
+ADD = Tool(
+    "add",
+    "Adds",
+    {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"enum": [1, 2]}},
+        "required": ["a", "b"],
+    },
+)
+STRANGE = Tool("t", "", {"type": "object", "properties": {"x": {"not": {}}}})
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("choice", ["required", "add"])
+def test_a_call_can_be_asked_for(pebble, choice, thinking):
+    options = {"tool_choice": choice, "thinking": thinking, "temperature": 2.0, "max_tokens": 200}
+    for seed in range(3):
+        events = list(pebble.chat([Message.user("hello")], [ADD], seed=seed, **options))
+        calls = [e.call for e in events if isinstance(e, ToolCallEvent)]
+        if events[-1].reason == "length":  # wild thoughts may fill all of it
+            continue
+        assert calls
+        for call in calls:
+            assert call.name == "add"
+            assert isinstance(call.arguments["a"], int)
+            assert call.arguments["b"] in (1, 2)
+
+
+def test_calls_can_be_forbidden(pebble):
+    events = list(pebble.chat([Message.user("What is 2 + 2?")], [ADD], tool_choice="none", max_tokens=60))
+    assert not any(isinstance(e, ToolCallEvent) for e in events)
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize(
+    ("output", "wanted"),
+    [
+        (OutputFormat("choice", ["yes", "no"]), "yes|no"),
+        (OutputFormat("regex", "[ab]{3}"), "[ab]{3}"),
+        (OutputFormat("json_schema", {"type": "array", "items": {"type": "null"}, "maxItems": 2}), r"\[.*\]"),
+    ],
+)
+def test_an_answer_can_be_held_to_a_format(pebble, output, wanted, thinking):
+    events = list(pebble.chat([Message.user("hello")], output=output, thinking=thinking, max_tokens=120))
+    text = "".join(e.text for e in events if isinstance(e, TextDelta))
+    assert re.fullmatch(wanted, text, re.DOTALL)
+    assert events[-1].reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"tool_choice": "subtract"}, "subtract"),
+        ({"tools": [], "tool_choice": "required"}, "no tool is on offer"),
+        ({"tools": [STRANGE]}, "'not'"),
+        ({"output": OutputFormat("regex", "(")}, "output format"),
+    ],
+)
+def test_what_cannot_be_held_to_is_refused_at_once(pebble, options, word):
+    with pytest.raises(InputError) as error:
+        pebble.chat([Message.user("hi")], **{"tools": [ADD], **options})
+    assert word in str(error.value)
+
+
+def test_without_the_constraint_any_schema_will_do(pebble):
+    events = list(pebble.chat([Message.user("hi")], [STRANGE], constrain=False, max_tokens=5))
+    assert isinstance(events[-1], Done)
 
 
 def test_the_public_names_load_lazily():

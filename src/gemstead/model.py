@@ -38,6 +38,7 @@ from gemstead.types import (
     Event,
     Failed,
     Message,
+    OutputFormat,
     Request,
     SamplingParams,
     TextDelta,
@@ -177,9 +178,16 @@ class Model:
         tools: Iterable[Tool] = (),
         *,
         thinking: bool = False,
+        tool_choice: str = "auto",
+        constrain: bool = True,
+        output: OutputFormat | None = None,
         **sampling: Any,
     ) -> Iterator[Event]:
         """The events of the next assistant message: text, thoughts, tool calls, then one Done or Failed.
+
+        tool_choice is "auto", "none", "required" or a tool's name. Calls follow their tools' schemas
+        unless constrain is False; `output` asks the visible text to fit a JSON Schema, regex, Lark
+        grammar or list of choices. InputError for a schema that cannot be guaranteed.
 
         Keywords are the fields of SamplingParams: temperature, top_k, top_p, min_p, seed, max_tokens,
         stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty; what is not given is
@@ -191,6 +199,9 @@ class Model:
             tools=_checked(tools, Tool, "tools"),
             sampling=sampling_params(sampling, self.sampling),
             thinking=thinking,
+            tool_choice=tool_choice,
+            constrain=constrain,
+            output=output,
         )
         if not request.messages:
             raise InputError("messages is empty; give at least one, such as [Message.user('Hello')]")

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 
 from gemstead.engine.constraint import Constraint
 from gemstead.engine.engine import Engine
+from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, answer_grammar, check_grammar
 from gemstead.engine.sequence import Accepted, Sequence
 from gemstead.errors import InputError
+from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import Parser
 from gemstead.text.template import NEWEST, render
 from gemstead.text.tokenizer import Tokenizer
@@ -167,12 +169,13 @@ class Session:
         self._engine = engine
         self._tokenizer = tokenizer
         self._generation = generation
+        self._vocabulary = _vocabulary_of(tokenizer, engine)
 
     def stream(self, request: Request, *, constraint: Constraint | None = None) -> Stream:
         """Start a request. InputError and CapacityError come from here, everything later is an event."""
         prompt = render(
             request.messages,
-            request.tools,
+            () if request.tool_choice == "none" else request.tools,
             thinking=request.thinking,
             generation=self._generation,
             size_class=self._engine.spec.size_class,
@@ -183,9 +186,55 @@ class Session:
                 f"the conversation holds {kinds}; this model is open for text only: leave it out"
             )
         ids = prompt.encode(self._tokenizer)
+        if constraint is None:
+            constraint = self._turn(request, in_thought=prompt.opens_thought)
         sequence = self._engine.submit(ids, request.sampling, constraint=constraint)
         parser = Parser(self._tokenizer, in_thought=prompt.opens_thought)
         return Stream(self._engine, sequence, _Reader(parser, StopStrings(request.sampling.stop)))
+
+    def _turn(self, request: Request, *, in_thought: bool) -> Turn | None:
+        """The rules of the turn; None where everything goes."""
+        choice, control = request.tool_choice, self._tokenizer.control
+        names = [tool.name for tool in request.tools]
+        if choice not in ("auto", "none", "required", *names):
+            raise InputError(
+                f"tool_choice {choice!r} is not a tool on offer; allowed are auto, none, required"
+                + "".join(f", {name}" for name in names)
+            )
+        if choice == "required" and not names:
+            raise InputError("tool_choice is required, but no tool is on offer; give tools, or choose auto")
+        if request.output is None and (not names or (choice == "auto" and not request.constrain)):
+            return None
+        if control.call_open is None or control.call_close is None:
+            return None  # a vocabulary that knows no calls: nothing to guard
+        offered = [t for t in request.tools if choice != "none" and choice in ("auto", "required", t.name)]
+        call = call_grammar(offered, control) if offered else None
+        answer = None if request.output is None else answer_grammar(request.output.kind, request.output.value)
+        for grammar, what in ((call, "a tool's schema"), (answer, "the output format")):
+            if grammar is not None:
+                check_grammar(grammar, what)
+        rules = TurnRules(
+            opening=control.call_open,
+            closing=control.call_close,
+            call=call,
+            required=bool(offered) and choice != "auto",
+            parallel=request.parallel_tool_calls,
+            answer=answer,
+            thought_open=control.channel_open if request.thinking else None,
+            thought_close=control.channel_close,
+        )
+        return Turn(self._vocabulary, rules, self._engine.spec.vocab_size, in_thought=in_thought)
+
+
+def _vocabulary_of(tokenizer: Tokenizer, engine: Engine) -> GrammarVocabulary:
+    """The tokenizer as grammars see it: what is no plain piece may not stand inside text."""
+    count, known = engine.spec.vocab_size, tokenizer.vocab_size
+
+    def tokens() -> list[bytes]:
+        return [tokenizer.token_bytes(i) if i < known else b"" for i in range(count)]
+
+    special = (i for i in range(count) if not tokenizer.is_plain(i))
+    return GrammarVocabulary(tokens, special, engine.spec.tokens.eos, tokenizer.encode)
 
 
 def _terminal(sequence: Sequence, reader: _Reader) -> Done | Failed:

@@ -154,13 +154,38 @@ _SAMPLING_RANGES: tuple[tuple[str, int | float, int | float], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """What the visible answer must be: a JSON Schema (a mapping), a regex, Lark text, or a list of texts."""
+
+    kind: Literal["json_schema", "regex", "lark", "choice"]
+    value: Any
+
+    def __post_init__(self) -> None:
+        wanted: Any = {"json_schema": (Mapping, bool), "regex": str, "lark": str, "choice": (list, tuple)}
+        if self.kind not in wanted:
+            raise InputError(f"output format {self.kind!r} is unknown; allowed are {', '.join(wanted)}")
+        value = self.value
+        texts = self.kind != "choice" or (value and all(isinstance(x, str) and x for x in value))
+        if not isinstance(value, wanted[self.kind]) or not texts:
+            raise InputError(f"an output format {self.kind} cannot be {value!r:.80}")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One turn to generate: the conversation so far, the tools on offer, how to sample."""
+    """One turn to generate: the conversation so far, the tools on offer, how to sample.
+
+    tool_choice is "auto", "none", "required" or the name of the one tool to call. With `constrain` no
+    call can be sampled that its tool's schema does not allow.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     sampling: SamplingParams = SamplingParams()
     thinking: bool = False
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    constrain: bool = True
+    output: OutputFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)

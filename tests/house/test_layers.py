@@ -47,7 +47,7 @@ OUTSIDE: dict[str, set[str]] = {
     "media": {"numpy"},
     "text": {"tokenizers"},
     "backend": {"numpy"},
-    "engine": {"numpy"},
+    "engine": {"numpy", "llguidance"},
     "machine": {"numpy"},
     "session": {"numpy"},
     "model": {"numpy"},
@@ -58,7 +58,7 @@ OUTSIDE: dict[str, set[str]] = {
 }
 
 # Optional or slow to import: these alone may be imported inside a function.
-LATE = {"torch", "prompt_toolkit", "gemstead.backend.torch"}
+LATE = {"torch", "prompt_toolkit", "llguidance", "gemstead.backend.torch"}
 
 
 class Import(NamedTuple):

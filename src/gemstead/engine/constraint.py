@@ -23,10 +23,10 @@ class Constraint(Protocol):
     one that ends the turn included. It never emits a token the mask forbids.
     """
 
-    def mask(self) -> Mask:
+    def mask(self) -> Mask | None:
         """The tokens allowed next: bool [V], or uint32/int32 words with bit i of word j = token 32 j + i.
 
-        Tokens that end the turn are allowed exactly when the output may end here.
+        None allows all of them. Tokens that end the turn are allowed exactly when the output may end here.
         """
         ...
 

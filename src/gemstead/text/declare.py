@@ -244,9 +244,14 @@ def _write_required(out: PromptWriter, names: object) -> None:
     out.text("]")
 
 
+def is_bare_key(key: str) -> bool:
+    """Whether a key without quotes around it can be read back."""
+    return bool(key) and key == key.strip() and not _KEY_SYNTAX & set(key) and QUOTE not in key
+
+
 def _write_key(out: PromptWriter, key: str, learned: bool) -> None:
     """A bare key, or a quoted one where bare it could not be read back (Google always writes it bare)."""
-    if key and key == key.strip() and not _KEY_SYNTAX & set(key) and QUOTE not in key:
+    if is_bare_key(key):
         out.text(key, learned=learned)
     else:
         out.quoted(key, learned=learned)

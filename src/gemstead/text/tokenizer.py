@@ -28,6 +28,7 @@ MAX_JSON_BYTES = 64 << 20  # Gemma's has 32 MB
 MAX_JSON_VALUES = 1 << 22  # 2x Gemma's own
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _SHOWN_FAULTS = 12
+_CONTROLS = frozenset(CONTROL_TEXTS.values())
 
 
 class Tokenizer:
@@ -144,6 +145,13 @@ class Tokenizer:
     def is_special(self, token_id: int) -> bool:
         """Whether the id is a control or user-defined token, one that plain text never yields."""
         return 0 <= token_id < len(self._types) and self._types[token_id] in SPECIAL_TYPES
+
+    def is_plain(self, token_id: int) -> bool:
+        """Whether the id stands for text: a piece, a byte, or a user-defined token that controls nothing."""
+        if not 0 <= token_id < len(self._types):
+            return False
+        kind = self._types[token_id]
+        return kind in (NORMAL, BYTE) or (kind == USER_DEFINED and self._pieces[token_id] not in _CONTROLS)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes an id adds to the output; for a special token, its spelling."""

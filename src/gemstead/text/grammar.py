@@ -1,0 +1,220 @@
+"""Tool schemas as a grammar of Gemma's call syntax: what may stand between <|tool_call> and <tool_call|>.
+
+Writes Lark text for llguidance, one rule per schema; everything it lets through parses and is valid under
+the schema. A keyword it cannot honour is an InputError that names it. Properties come in the order the
+template writes them. Neighbours: patterns.py (strings and numbers), declare.py (the same syntax, written),
+calls.py (read back); the engine's grammar.py compiles the text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gemstead.errors import InputError
+from gemstead.text.control import ControlIds
+from gemstead.text.declare import is_bare_key, sorted_items
+from gemstead.text.patterns import number_rule, string_rule
+from gemstead.text.unions import Schema, alternatives, check_keywords, implied_types, merged, resolve
+from gemstead.types import Tool
+
+_ANY = """any: string | NUMBER | "true" | "false" | "null" | any_list | any_object
+any_list: "[" "]" | "[" any ("," any)* "]"
+any_object: "{" "}" | "{" any_pair ("," any_pair)* "}"
+any_pair: NAME ":" any
+NAME: /[A-Za-z_][A-Za-z0-9_]{0,40}/
+NUMBER: /-?(0|[1-9][0-9]{0,14})([.][0-9]{1,14})?/"""
+
+
+def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
+    """Lark text for one call of any of these tools, its closing token included.
+
+    InputError when a schema asks for what cannot be guaranteed, and when the vocabulary has no call tokens.
+    """
+    if control.quote is None or control.call_close is None:
+        raise InputError("this model's vocabulary has no tokens for tool calls; leave the tools out")
+    writer = _Writer(f"<[{control.quote}]>")
+    calls = []
+    for tool in tools:
+        body = writer.root(tool.parameters or {"type": "object"}, f"tool {tool.name}")
+        calls.append(writer.rule(f"{_literal('call:' + tool.name)} {body} <[{control.call_close}]>"))
+    return "\n".join([f"start: {' | '.join(calls)}", *writer.lines, writer.common, _ANY, ""])
+
+
+class _Writer:
+    """Rules in the making. `string` in a rule is any text between two quote tokens."""
+
+    def __init__(self, quote: str) -> None:
+        self.quote = quote
+        self.lines: list[str] = []
+        self.common = f"string: {quote} TEXT? {quote}\nTEXT: /(?s:.+)/"
+        self._root: Schema = {}
+        self._references: dict[str, str] = {}
+
+    def root(self, schema: Mapping[str, Any], where: str) -> str:
+        """The rule of a whole schema, in which references are looked up."""
+        self._root, self._references = schema, {}
+        return self.value(schema, where)
+
+    def rule(self, body: str) -> str:
+        """A new rule with this body; its name."""
+        name = f"r{len(self.lines)}"
+        self.lines.append(f"{name}: {body}")
+        return name
+
+    def value(self, schema: Any, where: str) -> str:
+        """The name of a rule for the values a schema allows."""
+        if schema is True or schema == {}:
+            return "any"
+        if not isinstance(schema, Mapping):
+            raise InputError(f"{where} allows no value at all; leave it out of the schema")
+        check_keywords(schema, where)
+        if "$ref" in schema:
+            return self._reference(schema, where)
+        options = alternatives(schema, self._root, where)
+        if options is not None:
+            return self.rule(" | ".join(self.value(option, where) for option in options))
+        if "const" in schema or "enum" in schema:
+            return self._choice(schema, where)
+        kinds = implied_types(schema)
+        if not kinds:
+            return "any"
+        return self.rule(" | ".join(self._of_type(kind, schema, where) for kind in kinds))
+
+    def _reference(self, schema: Schema, where: str) -> str:
+        reference = str(schema["$ref"])
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        target = resolve(reference, self._root, where)
+        if rest:
+            return self.value(merged(target, rest, where), where)
+        if reference not in self._references:
+            name = f"r{len(self.lines)}"
+            self._references[reference] = name
+            self.lines.append("")  # a schema may contain itself: its name stands before its body
+            place = len(self.lines) - 1
+            self.lines[place] = f"{name}: {self.value(target, f'{where} ({reference})')}"
+        return self._references[reference]
+
+    def _choice(self, schema: Schema, where: str) -> str:
+        values = [schema["const"]] if "const" in schema else list(schema["enum"])
+        kinds = implied_types(schema)
+        fitting = [v for v in values if not kinds or any(_is_of(v, kind) for kind in kinds)]
+        if not fitting:
+            raise InputError(f"{where} allows no value: none of {values!r} has the type asked for")
+        return self.rule(" | ".join(self._constant(value) for value in fitting))
+
+    def _constant(self, value: Any) -> str:
+        if isinstance(value, str):
+            return f"{self.quote} {_literal(value)} {self.quote}" if value else f"{self.quote} {self.quote}"
+        if isinstance(value, Mapping):
+            pairs = [f"{self._key(str(k))} {self._constant(v)}" for k, v in sorted_items(value)]
+            return f'"{{" {_joined(pairs)} "}}"'
+        if isinstance(value, list):
+            return f'"[" {_joined([self._constant(v) for v in value])} "]"'
+        return _literal(json.dumps(value))
+
+    def _of_type(self, kind: str, schema: Schema, where: str) -> str:
+        if kind in ("boolean", "null"):
+            return '"true" | "false"' if kind == "boolean" else '"null"'
+        if kind in ("integer", "number"):
+            return number_rule(kind, schema, where)
+        if kind == "string":
+            inner = string_rule(schema, where)
+            return "string" if inner is None else f"{self.quote} {self._terminal(inner)} {self.quote}"
+        if kind == "array":
+            return self._array(schema, where)
+        return self._object(schema, where)
+
+    def _terminal(self, inner: str) -> str:
+        """A terminal (a name in capitals) for what stands between the quotes."""
+        name = f"S{len(self.lines)}"
+        self.lines.append(f"{name}: {inner}")
+        return name if not inner.startswith("/(?:)") else f"{name}?"
+
+    def _array(self, schema: Schema, where: str) -> str:
+        least, most = int(schema.get("minItems", 0)), schema.get("maxItems")
+        first = [self.value(x, f"{where}[{i}]") for i, x in enumerate(schema.get("prefixItems", ()))]
+        items = schema.get("items", True)
+        rest = None if items is False else self.value(items, f"{where}[]")
+        longest = len(first) if rest is None else None
+        most = longest if most is None else int(most) if longest is None else min(int(most), longest)
+        if most is not None and most < least:
+            raise InputError(f"{where} needs {least} items but allows only {most}")
+        # From the back: after i items either the list ends, where it may, or one more follows.
+        known = max(len(first), least) if most is None else min(max(len(first), least), most)
+        tail = '""' if rest is None or most == known else self._further(rest, known, most)
+        for i in range(known - 1, -1, -1):
+            item = first[i] if i < len(first) else str(rest)
+            comma = '"," ' if i else ""
+            tail = self.rule(f"{comma}{item} {tail}" + (' | ""' if i >= least else ""))
+        return f'"[" {tail} "]"'
+
+    def _further(self, item: str, known: int, most: int | None) -> str:
+        """Any number of items after the `known` first, up to `most` in all."""
+        if known:
+            return self.rule(f'("," {item})' + ("*" if most is None else f"{{0,{most - known}}}"))
+        if most == 1:
+            return self.rule(f'{item} | ""')
+        more = "*" if most is None else f"{{0,{most - 1}}}"
+        return self.rule(f'{item} ("," {item}){more} | ""')
+
+    def _object(self, schema: Schema, where: str) -> str:
+        properties = schema.get("properties", {})
+        required = [str(name) for name in schema.get("required", ())]
+        missing = [name for name in required if name not in properties]
+        if missing and (properties or schema.get("additionalProperties") is False):
+            raise InputError(f"{where} requires {', '.join(missing)}, which its properties do not declare")
+        if not properties:
+            return self._map(schema, required, where)
+        # From the back: what may follow when nothing was written yet, and when something was.
+        fresh, begun = '""', '""'
+        for name, inner in reversed(sorted_items(properties)):
+            pair = f"{self._key(name)} {self.value(inner, f'{where}.{name}')}"
+            if name in required:
+                fresh, begun = self.rule(f"{pair} {begun}"), self.rule(f'"," {pair} {begun}')
+            else:
+                fresh, begun = (
+                    self.rule(f"{pair} {begun} | {fresh}"),
+                    self.rule(f'"," {pair} {begun} | {begun}'),
+                )
+        return f'"{{" {fresh} "}}"'
+
+    def _map(self, schema: Schema, required: Sequence[str], where: str) -> str:
+        """An object whose names are the model's own."""
+        inner = schema.get("additionalProperties", True)
+        value = None if inner is False else self.value(inner, f"{where}.*")
+        if required:
+            return f'"{{" {_joined([f"{self._key(name)} {value}" for name in sorted(required)])} "}}"'
+        if value is None:
+            return '"{" "}"'
+        pair = self.rule(f'NAME ":" {value}')
+        return f'"{{" ({pair} ("," {pair})*)? "}}"'
+
+    def _key(self, name: str) -> str:
+        if is_bare_key(name):
+            return _literal(name + ":")
+        return f'{self.quote} {_literal(name)} {self.quote} ":"' if name else f'{self.quote} {self.quote} ":"'
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ' "," '.join(parts)
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if kind == "integer":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    kinds: dict[str, Any] = {
+        "string": str,
+        "boolean": bool,
+        "array": list,
+        "object": Mapping,
+        "null": type(None),
+    }
+    return isinstance(value, kinds[kind])

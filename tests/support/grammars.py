@@ -1,0 +1,45 @@
+"""A vocabulary for grammars, and drawing at random what a grammar lets through."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gemstead.engine.constraint import unpack_mask
+from gemstead.engine.grammar import Grammar, GrammarVocabulary
+from gemstead.text.tokenizer import Tokenizer
+from support.vocab import small_tokenizer
+
+
+def vocabulary_of(tokenizer: Tokenizer, eos=(1, 106, 50)) -> GrammarVocabulary:
+    """As session.py makes it."""
+    count = tokenizer.vocab_size
+    return GrammarVocabulary(
+        lambda: [tokenizer.token_bytes(i) for i in range(count)],
+        (i for i in range(count) if not tokenizer.is_plain(i)),
+        eos,
+        tokenizer.encode,
+    )
+
+
+TOKENIZER = small_tokenizer()
+VOCABULARY = vocabulary_of(TOKENIZER)
+
+
+def draw(grammar: str, rng: np.random.Generator, most: int = 4000) -> list[int] | None:
+    """Tokens drawn from the masks, what closes things preferred; None if `most` were not enough."""
+    running, ids = Grammar(VOCABULARY, grammar), []
+    closing = [TOKENIZER.control.quote, TOKENIZER.control.call_close]
+    closing += [i for text in ("}", "]") for i in TOKENIZER.encode(text)]
+    for _ in range(most):
+        allowed = unpack_mask(running.mask(), TOKENIZER.vocab_size)
+        choices = np.flatnonzero(allowed)
+        assert len(choices), "a grammar that leaves nothing to say"
+        ends = [i for i in closing if allowed[i]]
+        pick = int(rng.choice(ends if ends and rng.random() < 0.3 else choices))
+        if pick in VOCABULARY.eos_ids:
+            return ids
+        ids.append(pick)
+        running.accept(pick)
+        if pick == TOKENIZER.control.call_close or running.is_done():
+            return ids
+    return None
