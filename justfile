@@ -39,10 +39,9 @@ kernels: venv
 parity: venv
     {{ python }} -m pytest tests/parity -n {{ processes }}
 
-# measure speed and append it to bench/history.csv
-bench: venv
-    @if [ -f bench/run.py ]; then {{ python }} bench/run.py; \
-    else echo "no benchmarks yet: bench/run.py is not written, so nothing was measured"; fi
+# measure speed and append it to bench/history.csv; a model's path after it is measured too
+bench *arguments: venv native
+    {{ python }} bench/run.py {{ arguments }}
 
 # run every code block of the documentation and every example
 docs: venv

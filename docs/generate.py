@@ -24,7 +24,7 @@ FOLDERS = {
     "examples/": "short programs, all run by the tests",
     "docs/": "MODEL.md explains Gemma 4 from scratch; architecture.md this code; guides/, adr/",
     "tests/": "mirrors src/; parity/ golden/ fuzz/ house/ docs/ cut across",
-    "bench/": "measurements",
+    "bench/": "speed over time and beside others: run.py, peer.py, make_random.py, history.csv, LOG.md",
     "justfile": "the ten words: setup check test kernels parity bench docs gen golden fix",
 }
 

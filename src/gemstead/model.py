@@ -6,12 +6,10 @@ A model without a tokenizer still gives logits and token ids. Above: cli, server
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Listing
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +27,7 @@ from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
+from gemstead.machine.memory import available_bytes
 from gemstead.session import Session
 from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.text.template import NEWEST, recognise
@@ -302,22 +301,10 @@ def sampling_params(given: dict[str, Any], defaults: SamplingParams) -> Sampling
 
 def default_memory(can: Capabilities, context: int | None) -> int:
     """The K/V ceiling when none is given: see KV_SHARE and MOST_CONTEXTS."""
-    free = _available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
+    free = available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
     tokens = min(context or can.spec.max_position_embeddings, can.spec.max_position_embeddings)
     useful = MOST_CONTEXTS * sum(can.kv_bytes_per_token) * tokens
     return min(max(int(free * KV_SHARE), _LEAST_KV_BYTES), max(useful, _LEAST_KV_BYTES))
-
-
-def _available_bytes() -> int:
-    """Memory the system would give without swapping; where it does not say, half of what is built in."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    with suppress(OSError, ValueError, IndexError):
-        text = Path("/proc/meminfo").read_text("ascii")
-        free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
-    with suppress(OSError, ValueError):  # a container's own limit ("max", a ValueError, is none)
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{x}").read_text("ascii")) for x in ("max", "current"))
-        free = min(free, limit - used)
-    return free
 
 
 def _bytes(memory: int | str) -> int:

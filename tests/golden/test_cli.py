@@ -36,6 +36,8 @@ MISTAKES = [
     ["chat", "nothing"],
     ["show", "nothing"],
     ["show", "pebble", "more"],
+    ["bench", "nothing"],
+    ["bench", "--repeat", "0"],
 ]
 
 

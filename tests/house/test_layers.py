@@ -53,12 +53,12 @@ OUTSIDE: dict[str, set[str]] = {
     "model": {"numpy"},
     "tune": {"numpy", "torch"},
     "cluster": {"ray"},
-    "cli": {"click", "prompt_toolkit"},
+    "cli": {"click", "prompt_toolkit", "matplotlib"},
     "backend.torch": {"numpy", "torch"},
 }
 
 # Optional or slow to import: these alone may be imported inside a function.
-LATE = {"torch", "prompt_toolkit", "llguidance", "gemstead.backend.torch"}
+LATE = {"torch", "prompt_toolkit", "llguidance", "matplotlib", "gemstead.backend.torch"}
 
 
 class Import(NamedTuple):

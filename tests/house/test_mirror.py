@@ -10,7 +10,7 @@ import ast
 from pathlib import Path, PurePosixPath
 
 # Folders of tests that cut across the package.
-CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes", "support"}
+CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes", "bench", "support"}
 
 # Modules that hold only declarations: their users are their tests.
 DECLARATIONS = {"errors", "backend/base", "__main__"}

@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "Ask once and print the answer.",
     "chat": "Talk with a model.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
+    "bench": "Measure how fast a model is on this machine.",
 }
 
 EPILOG = (
