@@ -6,6 +6,10 @@ second build compiles only what changed. Refuses nothing silently: a compiler's 
     python native/build.py library         # into src/, where the package looks for it
     python native/build.py test            # build and run its tests
     python native/build.py test --sanitize address,undefined
+    python native/build.py test --emulate avx512    # on AVX2, by SIMDe
+    python native/build.py test --arm               # cross-compiled, by QEMU
+
+The last two end with status 77, and name the packages, where their tools are not installed.
 """
 
 from __future__ import annotations
@@ -13,10 +17,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
@@ -33,6 +40,14 @@ FLAGS = [
 ]
 # The scalar kernels are the definition: the vectorizer has no say in them.
 SCALAR_FLAGS = ["-fno-tree-vectorize"]
+# SIMDe wants AVX2 for the whole file; it is slow to compile, and its speed means nothing.
+EMULATED = ["-DGS_EMULATED_AVX512"]
+SIMDE_FLAGS = ["-mavx2", "-mfma", "-mf16c", "-mbmi2", "-O1", "-Wno-psabi"]
+SIMDE_FLAGS += ["-include", str(NATIVE / "tests/emulated_avx512.h")]
+ARM_COMPILER = "aarch64-linux-gnu-g++"
+# QEMU's processors and what the kernels must find on them: Raspberry Pi 3, Raspberry Pi 5, all there is.
+ARM_PROCESSORS = {"cortex-a53": "neon", "cortex-a76": "dotprod", "max": "dotprod"}
+SKIPPED = 77
 
 
 def compiler() -> list[str]:
@@ -40,42 +55,118 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CXX", "c++"))
 
 
+@dataclass(frozen=True)
+class Toolchain:
+    """What compiles and links: a compiler, flags beyond FLAGS, and whether AVX-512 is emulated."""
+
+    compiler: list[str]
+    extra: list[str]
+    emulated: bool = False
+
+    def flags(self, source: Path) -> list[str]:
+        """All flags a source is compiled with."""
+        own = {"scalar.cpp": SCALAR_FLAGS}
+        if self.emulated:
+            own |= {"avx512.cpp": [*EMULATED, *SIMDE_FLAGS], "isa.cpp": EMULATED}
+        return [*FLAGS, *self.extra, *own.get(source.name, [])]
+
+
 def sources(*folders: str) -> list[Path]:
     """The .cpp files below these folders of native/, sorted."""
     return sorted(file for folder in folders for file in (NATIVE / folder).rglob("*.cpp"))
 
 
-def compile_one(source: Path, objects: Path, extra: list[str]) -> Path:
+def compile_one(tools: Toolchain, source: Path, objects: Path) -> Path:
     """The object file of a source, compiled unless it is there already."""
-    flags = [*FLAGS, *extra, *(SCALAR_FLAGS if source.name == "scalar.cpp" else [])]
-    headers = sorted(p for p in NATIVE.rglob("*.h"))
-    digest = hashlib.blake2b(repr([*compiler(), *flags]).encode(), digest_size=12)
-    for file in [source, *headers]:
+    command = [*tools.compiler, *tools.flags(source)]
+    digest = hashlib.blake2b(repr(command).encode(), digest_size=12)
+    included = [source.with_name("neon.cpp")] if source.name == "dotprod.cpp" else []
+    for file in [source, *included, *sorted(NATIVE.rglob("*.h"))]:
         digest.update(file.read_bytes())
     name = f"{source.parent.name}-{source.stem}-{digest.hexdigest()}.o"
     target = objects / name
     if not target.exists():
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        subprocess.run([*compiler(), *flags, "-c", str(source), "-o", str(temporary)], check=True)
+        subprocess.run([*command, "-c", str(source), "-o", str(temporary)], check=True)
         temporary.replace(target)
     return target
 
 
-def build(files: list[Path], output: Path, objects: Path, extra: list[str], link: str = "") -> None:
-    """Compile (as many at a time as there are cores) with `extra`, and link with `link` too."""
+def build(tools: Toolchain, files: list[Path], output: Path, objects: Path, link: str = "") -> None:
+    """Compile (as many at a time as there are cores), and link with `link` too."""
     objects.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = list(pool.map(lambda file: compile_one(file, objects, extra), files))
+        compiled = list(pool.map(lambda file: compile_one(tools, file, objects), files))
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(f".{os.getpid()}.tmp")
-    flags = [*extra, *link.split(), "-pthread"]
-    subprocess.run([*compiler(), *flags, *map(str, compiled), "-o", str(temporary)], check=True)
+    flags = [*tools.extra, *link.split(), "-pthread"]
+    subprocess.run([*tools.compiler, *flags, *map(str, compiled), "-o", str(temporary)], check=True)
     temporary.replace(output)
 
 
 def library(output: Path, objects: Path) -> None:
     """The shared library the Python package loads."""
-    build(sources("kernels", "src"), output, objects, [], "-shared")
+    build(Toolchain(compiler(), []), sources("kernels", "src"), output, objects, "-shared")
+
+
+def run(*command: str | Path) -> int:
+    """The exit status of a test."""
+    return subprocess.run([str(word) for word in command], check=False).returncode
+
+
+def skip(what: str, why: str) -> int:
+    """Say by name what is not tested."""
+    print(f"skipped: {what}: {why}")
+    return SKIPPED
+
+
+def test_native(folder: Path, sanitize: str) -> int:
+    """The tests, for and on this machine."""
+    extra = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-g"] if sanitize else []
+    mark = f"_{sanitize.replace(',', '_')}" if sanitize else ""
+    failed = 0
+    for test in sources("tests"):
+        program = folder / f"{test.stem}{mark}"
+        files = [*sources("kernels", "src"), test]
+        build(Toolchain(compiler(), extra), files, program, folder / "objects")
+        failed |= run(program)
+    return 1 if failed else 0
+
+
+def test_emulated(folder: Path) -> int:
+    """The AVX-512 kernels by SIMDe; that the real intrinsics compile, every build shows."""
+    what = "the AVX-512 kernels"
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return skip(what, "SIMDe is used on x86-64 only")
+    probe = "#if !__has_include(<simde/x86/avx512.h>)\n#error\n#endif\n"
+    command = [*compiler(), "-E", "-x", "c++", "-"]
+    if subprocess.run(command, input=probe, text=True, capture_output=True, check=False).returncode:
+        return skip(what, "SIMDe is not installed (Debian: libsimde-dev)")
+    program = folder / "test_kernels_emulated_avx512"
+    files = [*sources("kernels"), NATIVE / "tests/test_kernels.cpp"]
+    build(Toolchain(compiler(), [], emulated=True), files, program, folder / "objects")
+    return run(program, "avx512")
+
+
+def test_arm(folder: Path) -> int:
+    """The NEON kernels, on every processor of ARM_PROCESSORS. QEMU's speed says nothing of theirs.
+
+    test_threads stays out: under QEMU the memory order is this machine's, so it would show nothing.
+    """
+    what = "the NEON kernels"
+    if shutil.which(ARM_COMPILER) is None:
+        return skip(what, f"{ARM_COMPILER} is not installed (Debian: g++-aarch64-linux-gnu)")
+    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if emulator is None:
+        return skip(what, "qemu-aarch64 is not installed (Debian: qemu-user-static)")
+    program = folder / "test_kernels_arm"
+    files = [*sources("kernels", "src"), NATIVE / "tests/test_kernels.cpp"]
+    build(Toolchain([ARM_COMPILER], ["-static"]), files, program, folder / "objects")
+    failed = 0
+    for processor, isa in ARM_PROCESSORS.items():
+        print(f"{processor}:", flush=True)
+        failed |= run(emulator, "-cpu", processor, program, isa)
+    return 1 if failed else 0
 
 
 def main() -> None:
@@ -85,18 +176,15 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["test", "library"])
     parser.add_argument("--sanitize", default="", help="such as address,undefined")
+    parser.add_argument("--emulate", choices=["avx512"], help="test kernels this machine cannot run")
+    parser.add_argument("--arm", action="store_true", help="test the NEON kernels")
     parser.add_argument("--build", type=Path, default=NATIVE.parent / "build/native")
     flags = parser.parse_args()
     if flags.what == "library":
         return library(LIBRARY, flags.build / "objects")
-    extra = [f"-fsanitize={flags.sanitize}", "-fno-sanitize-recover=all", "-g"] if flags.sanitize else []
-    mark = f"_{flags.sanitize.replace(',', '_')}" if flags.sanitize else ""
-    failed = 0
-    for test in sources("tests"):
-        program = flags.build / f"{test.stem}{mark}"
-        build([*sources("kernels", "src"), test], program, flags.build / "objects", extra)
-        failed |= subprocess.run([str(program)], check=False).returncode
-    sys.exit(1 if failed else 0)
+    if flags.emulate:
+        sys.exit(test_emulated(flags.build))
+    sys.exit(test_arm(flags.build) if flags.arm else test_native(flags.build, flags.sanitize))
 
 
 if __name__ == "__main__":

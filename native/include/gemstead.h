@@ -35,7 +35,8 @@ const char* gs_last_error(void) GS_NOEXCEPT;
 /* sizeof every struct of layout.h, summed: the caller's view must agree with this build's. */
 int32_t gs_layout_bytes(void) GS_NOEXCEPT;
 
-/* The instruction set in use: "avx2", "scalar", ...; GEMSTEAD_ISA forces one. */
+/* The instruction set in use: "avx2", "scalar", ...; GEMSTEAD_ISA forces one. gs_open refuses the name of one
+ * that the machine does not run. */
 const char* gs_isa(void) GS_NOEXCEPT;
 
 /* Bytes of `rows` x `columns` values of ggml type `format` in the order the kernels read them,

@@ -188,6 +188,7 @@ gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float*
 gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads, gs_model** out) noexcept {
     return guarded([&]() -> const char* {
         if (threads < 1) return "at least one thread is needed";
+        if (const char* wrong = gs::isa_complaint()) return wrong;
         if (const char* wrong = wrong_spec(*spec, layers)) return wrong;
         *out = new gs_model(*spec, layers, threads);
         return nullptr;

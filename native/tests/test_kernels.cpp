@@ -1,5 +1,6 @@
 // Every compiled kernel against its scalar definition: random and corner values, every tile width, odd
-// lengths, misaligned starts. Prints one line an op; exits 1 when any differs.
+// lengths, misaligned starts. Prints one line an op; exits 1 when any differs, or when the machine is not
+// of the instruction set it was given the name of.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -219,8 +220,13 @@ void test_attention() {
 
 }  // namespace
 
-int main() {
-    std::printf("this machine runs %s\n", name_of(probed_isa()));
+int main(int count, char** words) {
+    const char* runs = name_of(probed_isa());
+    std::printf("this machine runs %s\n", runs);
+    if (count > 1 && std::strcmp(words[1], runs)) {
+        std::printf("FAILED: it should run %s\n", words[1]);
+        return 1;
+    }
     test_quantize();
     test_matmul({"matmul_q4_0", matmul_q4_0_table(), 32, kQ4_0Bytes, 256, 16});
     test_matmul({"matmul_q8_0", matmul_q8_0_table(), 32, kQ8_0Bytes, 512, 16});

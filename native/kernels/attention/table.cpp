@@ -7,6 +7,10 @@ namespace attention {
 extern const AttentionKernels scalar;
 #ifdef GS_X86
 extern const AttentionKernels avx2;
+extern const AttentionKernels avx512;
+#endif
+#ifdef GS_ARM64
+extern const AttentionKernels neon;
 #endif
 }  // namespace attention
 
@@ -15,6 +19,10 @@ std::span<const Entry<AttentionKernels>> attention_table() noexcept {
         {Isa::scalar, attention::scalar},
 #ifdef GS_X86
         {Isa::avx2, attention::avx2},
+        {Isa::avx512, attention::avx512},
+#endif
+#ifdef GS_ARM64
+        {Isa::neon, attention::neon},
 #endif
     };
     return table;

@@ -7,6 +7,11 @@ namespace matmul_q4_k {
 void scalar(const uint8_t*, const Activations&, float*, int64_t) noexcept;
 #ifdef GS_X86
 void avx2(const uint8_t*, const Activations&, float*, int64_t) noexcept;
+void avx512(const uint8_t*, const Activations&, float*, int64_t) noexcept;
+#endif
+#ifdef GS_ARM64
+void neon(const uint8_t*, const Activations&, float*, int64_t) noexcept;
+void dotprod(const uint8_t*, const Activations&, float*, int64_t) noexcept;
 #endif
 }  // namespace matmul_q4_k
 
@@ -14,6 +19,11 @@ static constexpr Entry<MatmulTile> kTable[] = {
     {Isa::scalar, matmul_q4_k::scalar},
 #ifdef GS_X86
     {Isa::avx2, matmul_q4_k::avx2},
+    {Isa::avx512, matmul_q4_k::avx512},
+#endif
+#ifdef GS_ARM64
+    {Isa::neon, matmul_q4_k::neon},
+    {Isa::dotprod, matmul_q4_k::dotprod},
 #endif
 };
 

@@ -8,12 +8,18 @@ void scalar(const float*, const Activations&, int) noexcept;
 #ifdef GS_X86
 void avx2(const float*, const Activations&, int) noexcept;
 #endif
+#ifdef GS_ARM64
+void neon(const float*, const Activations&, int) noexcept;
+#endif
 }  // namespace quantize
 
 static constexpr Entry<Quantize> kTable[] = {
     {Isa::scalar, quantize::scalar},
 #ifdef GS_X86
     {Isa::avx2, quantize::avx2},
+#endif
+#ifdef GS_ARM64
+    {Isa::neon, quantize::neon},
 #endif
 };
 

@@ -8,6 +8,9 @@ extern const RowKernels scalar;
 #ifdef GS_X86
 extern const RowKernels avx2;
 #endif
+#ifdef GS_ARM64
+extern const RowKernels neon;
+#endif
 }  // namespace rows
 
 std::span<const Entry<RowKernels>> rows_table() noexcept {
@@ -15,6 +18,9 @@ std::span<const Entry<RowKernels>> rows_table() noexcept {
         {Isa::scalar, rows::scalar},
 #ifdef GS_X86
         {Isa::avx2, rows::avx2},
+#endif
+#ifdef GS_ARM64
+        {Isa::neon, rows::neon},
 #endif
     };
     return table;

@@ -150,6 +150,15 @@ def test_what_it_does_not_do_it_says(file):
             runner.step({0: [5]})
 
 
+def test_an_instruction_set_the_machine_has_not_is_refused(file, monkeypatch):
+    with open_store(file("tiny-e2b", "f32")) as store:
+        monkeypatch.setenv("GEMSTEAD_ISA", "sse9")
+        with pytest.raises(BackendError, match="GEMSTEAD_ISA names an instruction set"):
+            open_backend("native", store)
+        monkeypatch.setenv("GEMSTEAD_ISA", "scalar")
+        open_backend("native", store).close()
+
+
 def test_auto_is_this_backend_where_it_can(file, tmp_path, monkeypatch):
     plain = file("tiny-e2b", "f32")
     with open_store(plain) as store:

@@ -46,3 +46,14 @@ def test_the_cores_own_tests_pass(pytestconfig):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all kernels agree" in done.stdout
     assert "every chunk once" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--emulate=avx512", "--arm"])
+def test_the_kernels_of_other_machines_agree_too(pytestconfig, option):
+    """AVX-512 by SIMDe and NEON by QEMU, where those are installed."""
+    command = [sys.executable, str(pytestconfig.rootpath / "native/build.py"), "test", option]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all kernels agree" in done.stdout
