@@ -24,7 +24,7 @@ from types import TracebackType
 import history
 
 import gemstead
-from gemstead.machine.probe import cores
+from gemstead.backend.native.cores import usable_cores
 from gemstead.machine.quiet import Watch
 from gemstead.machine.report import Spread
 from gemstead.weights.store import open_store
@@ -125,7 +125,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--transformers", action="store_true", help="compare with transformers, installed here"
     )
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--depths", type=int, nargs="+", default=[0])
     parser.add_argument("--prompt-tokens", type=int, default=512)

@@ -16,9 +16,10 @@ from history import Line, append
 
 from gemstead import pebble
 from gemstead.backend import TABLE
+from gemstead.backend.native.cores import usable_cores
 from gemstead.cli.bench import lines
 from gemstead.machine.measure import QUICK, Plan, measure, open_subject
-from gemstead.machine.probe import Prober, cores
+from gemstead.machine.probe import Prober
 from gemstead.machine.report import Report
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("model", nargs="?", type=Path, help="a GGUF file or a folder, measured after pebble")
     parser.add_argument("--full", action="store_true", help="long contexts too, and five repetitions")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--backend", choices=list(TABLE), default="auto")
     parser.add_argument("--note", default="", help="for the history: what is being tried")
     parser.add_argument("--dry-run", action="store_true", help="print only; append nothing")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import time
 from collections import Counter
 from datetime import date
@@ -66,13 +67,20 @@ def write_shard(
 
 
 def questions(count: int, seed: int, part: str = "held") -> list[dict[str, Any]]:
-    """Short conversations in held-out wordings; the last turn is the one to be judged."""
+    """Short conversations in held-out wordings; the last turn is the one to be judged.
+
+    No two of them end in the same words: a bank with few held-out sentences would count for too much.
+    """
     today = date.today()
     source = Conversations(part, seed, today)
     rng = random.Random(seed)
-    out = []
+    out, seen = [], set()
     while len(out) < count:
         turns = source.turns(rng.choices([1, 2, 3], [60, 25, 15])[0])
+        words = " ".join(re.findall(r"[a-z]+|#", re.sub(r"\d[\d.,:/-]*", "#", turns[-1].user.lower())))
+        if words in seen:
+            continue
+        seen.add(words)
         out.append({"today": today.isoformat(), "turns": [described(turn) for turn in turns]})
     return out
 

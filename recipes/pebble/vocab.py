@@ -95,7 +95,8 @@ def train(corpus: Iterator[str]) -> tuple[list[str], list[tuple[str, str]]]:
     trainer = trainers.BpeTrainer(
         vocab_size=room, initial_alphabet=alphabet, limit_alphabet=len(alphabet), show_progress=False
     )
-    core.train_from_iterator((t.replace(" ", SPACE).replace("\n", "") for t in corpus), trainer)
+    lines = (line for text in corpus for line in text.replace(" ", SPACE).split("\n"))
+    core.train_from_iterator(lines, trainer)
     state = json.loads(core.to_str())["model"]
     pieces = sorted(state["vocab"], key=state["vocab"].__getitem__)
     return pieces, [tuple(m) for m in state["merges"]]

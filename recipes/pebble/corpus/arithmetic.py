@@ -25,7 +25,7 @@ class Form:
     section: Section
     slots: tuple[tuple[str, str, str | None], ...]
     expression: str
-    weight: float
+    weight: float  # the header's, but enough for a rare form to be learned
 
 
 @lru_cache(maxsize=4)
@@ -40,7 +40,7 @@ def _forms(key: int, banks_holder: tuple[Banks]) -> tuple[list[Form], list[float
             name, kind = part.split(":")
             kind, _, below = kind.partition("<")
             slots.append((name, kind, below or None))
-        forms.append(Form(section, tuple(slots), section.fields[1], float(section.fields[2])))
+        forms.append(Form(section, tuple(slots), section.fields[1], max(1.2, float(section.fields[2]))))
     return forms, [form.weight for form in forms]
 
 
@@ -70,8 +70,7 @@ def ask(banks: Banks, form: Form, rng: random.Random, style: Style, held: bool) 
     for name, kind, below in form.slots:
         number = _number(numbers, kind, plain.get(below) if below else None)
         slots[name], plain[name] = number.surface, number.plain
-    line = rng.choice(form.section.lines)
-    text = say(banks, line, slots, style, rng)
+    text = say(banks, form.section.lines, slots, style, rng)
     expression = _signs(form.expression.format(**plain))
     return calculation(text, expression, form.section.name)
 
@@ -136,7 +135,7 @@ def expression(numbers: Numbers) -> Number:
     """An expression in symbols: two to five numbers, sometimes with brackets, as typed and in plain form."""
     rng = numbers.rng
     tokens = _operand(numbers, 0)
-    for _ in range(rng.choices([1, 2, 3, 4], [30, 40, 22, 8])[0]):
+    for _ in range(rng.choices([1, 2, 3], [45, 40, 15])[0]):
         operator = rng.choices("+-*/^", [30, 25, 25, 17, 3])[0]
         operand = [str(rng.randint(2, 4))] if operator == "^" else _operand(numbers, 0)
         tokens = [*tokens, operator, *operand]
@@ -147,7 +146,7 @@ def expression(numbers: Numbers) -> Number:
 
 def _operand(numbers: Numbers, depth: int) -> list[str]:
     rng = numbers.rng
-    if depth < 2 and rng.random() < (0.22 if depth == 0 else 0.08):
+    if depth < 2 and rng.random() < (0.15 if depth == 0 else 0.05):
         inner = _operand(numbers, depth + 1)
         for _ in range(rng.choices([1, 2], [85, 15])[0]):
             inner = [*inner, rng.choices("+-*/", [40, 35, 15, 10])[0], *_operand(numbers, depth + 1)]
@@ -155,7 +154,7 @@ def _operand(numbers: Numbers, depth: int) -> list[str]:
     pick = rng.random()
     if pick < 0.78:
         return [str(numbers.whole(1, rng.choice([12, 100, 1000, 9999])))]
-    return [numbers.decimal(200)] if pick < 0.95 else [f"-{numbers.whole(1, 99)}"]
+    return [numbers.decimal(200)] if pick < 0.98 else [f"-{numbers.whole(1, 99)}"]
 
 
 def spaced(tokens: list[str]) -> str:

@@ -155,10 +155,9 @@ def date_question(banks: Banks, rng: random.Random, style: Style, today: date, h
 
 
 def _ask(intent: str, banks: Banks, rng: random.Random, style: Style, today: date, held: bool) -> Turn:
-    line = rng.choice(banks[intent].lines)
     slots: dict[str, str] = {"name": banks.pick("names", rng)}
     arguments = _arguments(intent, slots, rng, style, today, held)
-    text = say(banks, line, slots, style, rng)
+    text = say(banks, banks[intent].lines, slots, style, rng)
     if intent == "today_add" and slots.get("unit") != "days" and "day zero" in text.lower():
         return _ask(intent, banks, rng, style, today, held)
     turn = date_turn(text, arguments, intent)

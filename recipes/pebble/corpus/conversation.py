@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from corpus.arithmetic import arithmetic
 from corpus.calendar_talk import date_question
 from corpus.followups import follow, nothing_to_follow, remark
-from corpus.grammar import Banks, Style
+from corpus.grammar import Banks, NoWordingError, Style
 from corpus.measures import conversion
 from corpus.serial import Encoded, Serializer
 from corpus.talk import Memory, about, beyond, chat, recall, tell
@@ -25,17 +25,15 @@ from gemstead.types import Tool
 
 ROW_TOKENS = 768  # a document must fit train.py's row
 _INTENTS = {
-    "arithmetic": 28,
-    "units": 12,
+    "arithmetic": 38,
+    "units": 13,
     "dates": 22,
-    "about": 20,
-    "chat": 8,
-    "beyond": 10,
+    "about": 13,
+    "chat": 5,
+    "beyond": 6,
     "memory": 3,
-    "double": 2,
 }
 _KINDS = {"packed": 61, "packed_thinking": 22, "last_thinking": 8, "system": 5, "few_tools": 4}
-_TOOLED = ("arithmetic", "units", "dates")
 _LACKING = {"calculator": "no_calculator", "convert_units": "no_units", "date_math": "no_dates"}
 
 
@@ -96,7 +94,10 @@ class Conversations:
         while len(turns) < most:
             if self.rng.random() < 0.25:
                 style = Style.draw(self.rng)
-            turn = self._next(turns, style, memory, today).finish(today)
+            try:
+                turn = self._next(turns, style, memory, today).finish(today)
+            except NoWordingError:
+                continue
             turn = self._without_tool(turn, tools)
             used += length(turn) if length else 0
             if length and used > room and turns:
@@ -106,13 +107,13 @@ class Conversations:
 
     def _next(self, turns: list[Turn], style: Style, memory: Memory, today: date) -> Turn:
         rng, banks = self.rng, self.banks
-        if turns and turns[-1].calls and rng.random() < 0.27:
+        if turns and turns[-1].calls and rng.random() < 0.20:
             made = follow(banks, turns[-1], rng, style, self.held)
             if made is not None:
                 return made
         if turns and rng.random() < 0.03:
             return remark(banks, turns[-1], rng, style)
-        if not turns and rng.random() < 0.04:
+        if not turns and rng.random() < 0.015:
             return nothing_to_follow(banks, rng, style)
         if memory.facts and rng.random() < 0.22:
             return recall(banks, rng, style, memory, rng.choice(list(memory.facts)))
@@ -127,29 +128,10 @@ class Conversations:
             return conversion(banks, rng, style, self.held)
         if intent == "dates":
             return date_question(banks, rng, style, today, self.held)
-        if intent == "double":
-            return self._double(style, today)
         if intent == "memory":
             asks = rng.random() < 0.15
             return recall(banks, rng, style, memory) if asks else tell(banks, rng, style, memory, self.held)
         return {"about": about, "chat": chat, "beyond": beyond}[intent](banks, rng, style)
-
-    def _double(self, style: Style, today: date) -> Turn:
-        """Two questions in one message: two calls, two answers."""
-        first, second = (self._fresh(self.rng.choice(_TOOLED), style, Memory(), today) for _ in range(2))
-        joint = self.rng.choice(
-            [" and ", ", and ", "? ", ". ", ". And ", "? And ", " and also ", "; ", ". Also, ", " - and "]
-        )
-        head = first.user.rstrip("?.! ")
-        tail = second.user if joint[-2] in ".?;" else second.user[:1].lower() + second.user[1:]
-        answers = [t.answer.replace("{result}", f"{{r{i}}}") for i, t in enumerate((first, second))]
-        return Turn(
-            head + joint + tail,
-            " ".join(answers),
-            "double",
-            thought=f"There are two questions. {first.thought} {second.thought}",
-            calls=[*first.calls, *second.calls],
-        )
 
     def _without_tool(self, turn: Turn, tools: tuple[Tool, ...]) -> Turn:
         """A question whose tool is not on offer is answered with what is missing."""

@@ -2,7 +2,7 @@
 
 A bank file has sections ('== name | field | ...') of one phrase a line ('> ...' is an answer):
 '[a|b|]' is a choice, which may nest, '{slot}' is filled by the generator. A stable hash keeps about 8 % of
-every section for evaluation, never trained on (units excepted). Neighbours: every generator here.
+all sentences (and of the names) for evaluation, never trained on. Neighbours: every generator here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 PHRASES = Path(__file__).resolve().parent.parent / "phrases"
 HELD_PERCENT = 8
+WORDS = ("names",)  # of these sections single words are held out
 ASKED_WISHES = (  # what may stand before a wish, as a question and as a statement; likewise for a thing
     "how do I|how do I|how do I|how can I|how can I|how could I|how would I|how should I|how does one|"
     "how do you|how do we|how can you|how to|what do I do to|what do I type to|what do I need to do to|"
@@ -97,9 +99,9 @@ class Style:
     def draw(cls, rng: random.Random) -> Style:
         """A random typist; most write plainly."""
         kind = rng.random()
-        case = "lower" if kind < 0.30 else "upper" if kind < 0.32 else "normal"
-        apostrophe = rng.choices(["'", "", "’"], [80, 15, 5])[0]
-        return cls(case, apostrophe, 0.5 if rng.random() < 0.06 else 0.0, rng.random() < 0.9)
+        case = "lower" if kind < 0.25 else "upper" if kind < 0.254 else "normal"
+        apostrophe = rng.choices(["'", "", "’"], [88, 9, 3])[0]
+        return cls(case, apostrophe, 0.4 if rng.random() < 0.02 else 0.0, rng.random() < 0.92)
 
 
 def held_out(text: str, percent: int = HELD_PERCENT) -> bool:
@@ -109,7 +111,7 @@ def held_out(text: str, percent: int = HELD_PERCENT) -> bool:
 
 @dataclass
 class Banks:
-    """All sections of all bank files, restricted to the trained, the held-out or all lines."""
+    """All sections of all bank files, to be said in trained, held-out or all wordings."""
 
     part: str = "train"
     sections: dict[str, Section] = field(default_factory=dict)
@@ -122,11 +124,12 @@ class Banks:
         for path in sorted(folder.glob("*.txt")):
             for header, lines in _blocks(path.read_text(encoding="utf-8")):
                 name, *fields = (field_.strip() for field_ in header.split("|"))
-                found.setdefault(name, (tuple(fields), []))[1].extend(lines)
+                known, earlier = found.get(name, ((), []))
+                found[name] = (known or tuple(fields), earlier + lines)
         for name, (fields, lines) in found.items():
             answers = tuple(line[1:].strip() for line in lines if line.startswith(">"))
             kept = list(dict.fromkeys(framed(line) for line in lines if not line.startswith(">")))
-            kept = kept if name.startswith("units_") else _select(kept, part)
+            kept = _select(kept, part) if name in WORDS else kept
             nodes = tuple(_compile(line) for line in kept)
             banks.sections[name] = Section(name, fields, nodes, tuple(kept), answers)
         return banks
@@ -137,6 +140,11 @@ class Banks:
     def starting(self, prefix: str) -> list[Section]:
         """The sections whose names begin with `prefix`, in file order."""
         return [s for n, s in self.sections.items() if n.startswith(prefix)]
+
+    def free(self, wording: str) -> bool:
+        """Whether this part may use a sentence; case, marks and slots' contents do not make it another."""
+        bare = " ".join(re.findall(r"[a-z]+|[{}%*/+=^-]", wording.lower()))
+        return self.part == "all" or held_out(bare) == (self.part == "held")
 
     def pick(self, name: str, rng: random.Random) -> str:
         """A line of a section without slots, expanded as it is written."""
@@ -211,17 +219,33 @@ def expand(node: Node, slots: dict[str, str], rng: random.Random) -> list[tuple[
     return [(node, False)]
 
 
-def slots_of(node: Node) -> set[str]:
-    """The names of the slots a line uses."""
-    if isinstance(node, str):
-        return {node[1:-1]} if node.startswith("{") else set()
-    return set().union(*(slots_of(child) for child in node)) if node else set()
+class NoWordingError(Exception):
+    """All sentences that came up belong to the other part."""
 
 
 def say(
-    banks: Banks, node: Node, slots: dict[str, str], style: Style, rng: random.Random, *, extras: float = 0.3
+    banks: Banks,
+    lines: Sequence[Node],
+    slots: dict[str, str],
+    style: Style,
+    rng: random.Random,
+    *,
+    extras: float = 0.2,
 ) -> str:
-    """The line as this person would type it; `extras` is the chance of an opener or a closer."""
+    """One of `lines` as this person would type it; `extras` is the chance of an opener or a closer.
+
+    NoWordingError when no sentence for this part of the data is found among them.
+    """
+    for _ in range(60):
+        pieces = _sentence(banks, rng.choice(lines), slots, rng, extras)
+        if banks.free("".join("{}" if is_slot else text for text, is_slot in pieces)):
+            return _typed(pieces, style, rng)
+    raise NoWordingError(str(lines[0])[:60])
+
+
+def _sentence(
+    banks: Banks, node: Node, slots: dict[str, str], rng: random.Random, extras: float
+) -> list[tuple[str, bool]]:
     pieces = expand(node, slots, rng)
     literal = "".join(text for text, _ in pieces)
     question = literal.rstrip().endswith("?")
@@ -229,9 +253,11 @@ def say(
     if rng.random() < extras:
         pieces = _with_opener(banks, pieces, question, rng)
     if rng.random() < extras * 0.25 and not bare:
-        pieces = _with_closer(banks, pieces, question, rng)
-    else:
-        pieces = _punctuate(pieces, question, rng)
+        return _with_closer(banks, pieces, question, rng)
+    return _punctuate(pieces, question, rng)
+
+
+def _typed(pieces: list[tuple[str, bool]], style: Style, rng: random.Random) -> str:
     styled = [(text if is_slot else _styled(text, style, rng), is_slot) for text, is_slot in pieces]
     out = re.sub(r" {2,}", " ", "".join(text for text, _ in styled)).strip()
     out = re.sub(r" +([,.!;](?:\s|$))", r"\1", out)

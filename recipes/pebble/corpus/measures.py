@@ -86,12 +86,12 @@ def conversion(banks: Banks, rng: random.Random, style: Style, held: bool = Fals
         return _one(banks, rng, style, source, target)
     own = banks[f"convert_{kind}"].lines
     general = kind != other or rng.random() < 0.62
-    line = rng.choice(banks["convert"].lines if general else own)
+    lines = banks["convert"].lines if general else own
     number, unit, joined = _value(rng, style, held, kind, source)
     to = _cased(_target(rng, target), style)
     shown = f"degrees {to}" if other == "temperature" and to[0] != "°" and rng.random() < 0.15 else to
     slots = {"v": number.surface, "u": unit, "vu": joined, "t": shown}
-    return convert_turn(say(banks, line, slots, style, rng), number.plain, unit, to)
+    return convert_turn(say(banks, lines, slots, style, rng), number.plain, unit, to)
 
 
 def convert_turn(user: str, value: str, unit: str, to: str) -> Turn:
@@ -120,7 +120,7 @@ def _one(banks: Banks, rng: random.Random, style: Style, source: UnitName, targe
     """'How many feet are in a mile?'"""
     unit, to = _cased(source.singular, style), _cased(target.plural, style)
     slots = {"u": unit, "t": to}
-    text = say(banks, rng.choice(banks["convert_one"].lines), slots, style, rng)
+    text = say(banks, banks["convert_one"].lines, slots, style, rng)
     if unit[0].lower() in "aeio" or unit.lower() == "hour":
         text = text.replace(f" a {unit}", f" an {unit}").replace(f"A {unit}", f"An {unit}")
     return convert_turn(text, "1", unit, to)

@@ -100,7 +100,7 @@ class Numbers:
         """A number of a kind (see _KINDS), smaller than `below` where that is given."""
         if kind == "n":
             pick = self.rng.random()
-            kind = "i" if pick < 0.70 else "d" if pick < 0.88 else "neg" if pick < 0.93 else "b"
+            kind = "i" if pick < 0.70 else "d" if pick < 0.88 else "neg" if pick < 0.91 else "b"
         if kind == "d":
             text = self.decimal()
             return Number(text, text)

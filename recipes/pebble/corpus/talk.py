@@ -54,7 +54,7 @@ class Memory:
 def about(banks: Banks, rng: random.Random, style: Style) -> Turn:
     """A question about gemstead or pebble."""
     section = rng.choice(banks.starting("about_"))
-    text = say(banks, rng.choice(section.lines), {}, style, rng, extras=0.22)
+    text = say(banks, section.lines, {}, style, rng, extras=0.15)
     return Turn(
         text, section.answers[0], section.name, thought=f"This is about gemstead: {section.fields[0]}."
     )
@@ -63,7 +63,7 @@ def about(banks: Banks, rng: random.Random, style: Style) -> Turn:
 def chat(banks: Banks, rng: random.Random, style: Style) -> Turn:
     """Small talk."""
     section = rng.choice(banks.starting("chat_"))
-    text = say(banks, rng.choice(section.lines), {}, style, rng, extras=0.05)
+    text = say(banks, section.lines, {}, style, rng, extras=0.05)
     return Turn(text, section.answers[0], section.name, thought=f"This is small talk: {section.fields[0]}.")
 
 
@@ -75,7 +75,7 @@ def beyond(banks: Banks, rng: random.Random, style: Style) -> Turn:
         slots[f"{name}2"] = banks.pick(f"list_{name}", rng)
     slots["made"], slots["made2"] = (_made(banks, rng) for _ in range(2))
     slots = {k: _lower(v, style, rng) for k, v in slots.items()}
-    text = say(banks, rng.choice(section.lines), slots, style, rng, extras=0.22)
+    text = say(banks, section.lines, slots, style, rng, extras=0.15)
     return Turn(text, section.answers[0], section.name, thought=f"This is beyond me: {section.fields[0]}.")
 
 
@@ -114,9 +114,9 @@ def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: b
         "job": lambda: banks.pick("list_job", rng),
     }[kind]()
     value = _lower(value, style, rng)
-    memory.facts[kind] = value
     lines = banks[f"tell_{kind}"].lines
-    text = say(banks, rng.choice(lines), {"x": value}, style, rng, extras=0.02)
+    text = say(banks, lines, {"x": value}, style, rng, extras=0.02)
+    memory.facts[kind] = value
     answer = _NOTED[kind].replace("{x}", value)
     return Turn(text, answer, f"tell_{kind}", thought="They tell me something about themselves.")
 
@@ -124,7 +124,7 @@ def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: b
 def recall(banks: Banks, rng: random.Random, style: Style, memory: Memory, kind: str | None = None) -> Turn:
     """The person asks for it back; what was never told is admitted."""
     kind = kind or rng.choice(list(_NOTED))
-    text = say(banks, rng.choice(banks[f"ask_{kind}"].lines), {}, style, rng, extras=0.05)
+    text = say(banks, banks[f"ask_{kind}"].lines, {}, style, rng, extras=0.05)
     value = memory.facts.get(kind)
     answer = _REMEMBERED[kind].replace("{x}", value) if value else banks["unknown"].answers[0]
     thought = "They ask what they told me." if value else "They ask something they have not told me."

@@ -14,12 +14,13 @@ from typing import Any
 import click
 
 from gemstead import pebble
+from gemstead.backend.native.cores import usable_cores
 from gemstead.cli.names import DEFAULT_MODEL, check_model
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
 from gemstead.errors import ConfigError
 from gemstead.machine.measure import QUICK, Plan, measure, open_subject
-from gemstead.machine.probe import Prober, cores
+from gemstead.machine.probe import Prober
 from gemstead.machine.quiet import QUIET_SHARE
 from gemstead.machine.report import Report, Row, Spread
 
@@ -74,7 +75,7 @@ def bench(
     path = pebble.path() if name == DEFAULT_MODEL else Path(name)
     with screen.waiting(f"opening {name}"):
         subject = open_subject(path, plan, backend, threads)
-    with subject, Prober(threads or cores(), plan.probe_bytes) as prober:
+    with subject, Prober(threads or usable_cores(), plan.probe_bytes) as prober:
         screen.say(subject.note)
         report = measure(subject, plan, prober, screen.live)
     screen.erase_live()

@@ -18,12 +18,13 @@ import numpy as np
 
 from gemstead.backend import open_backend, why_slow
 from gemstead.backend.base import Backend
+from gemstead.backend.native.cores import usable_cores
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions
 from gemstead.errors import CapacityError, ConfigError
 from gemstead.machine.costs import Cost, Costs, Step
 from gemstead.machine.memory import available_bytes, peak_bytes
-from gemstead.machine.probe import Reading, cores, this_machine
+from gemstead.machine.probe import Reading, this_machine
 from gemstead.machine.quiet import Watch
 from gemstead.machine.report import Measure, Report, Row, Sample
 from gemstead.spec.model import ModelSpec
@@ -143,10 +144,10 @@ def open_subject(path: str | Path, plan: Plan, backend: str = "auto", threads: i
     try:
         if not isinstance(store.spec, ModelSpec):
             raise ConfigError(f"{store.path} is a drafter; only a model can be measured, so give its path")
-        count = threads or cores()
+        count = threads or usable_cores()
         computing = open_backend(backend, store, None, count)
         subject = Subject(store, computing, plan, count)
-        if backend == "auto" and (reason := why_slow(store, None)) is not None:
+        if backend == "auto" and (reason := why_slow(store)) is not None:
             subject.note = f"the fast engine {reason}; measuring numpy, which is slow"
         return subject
     except BaseException:

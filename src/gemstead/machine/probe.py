@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gemstead.backend.native.cores import usable_cores
 from gemstead.errors import BackendError
 from gemstead.machine.memory import available_bytes, total_bytes
 
@@ -60,7 +61,7 @@ def this_machine() -> Machine:
     return Machine(
         processor=facts.get("model name") or platform.processor() or platform.machine(),
         isa=next((name for name in _ISA if name in flags), ""),
-        cores=cores(),
+        cores=usable_cores(),
         memory_bytes=total_bytes(),
     )
 
@@ -68,11 +69,6 @@ def this_machine() -> Machine:
 def _pairs(described: str) -> list[tuple[str, str, str]]:
     """The `key : value` lines of the first processor."""
     return [line.partition(":") for line in described.split("\n\n")[0].splitlines()]
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ _TINY_12B = replace(
 
 # The embedded model: E2B's build at a size that two cores train within the hour (recipes/pebble).
 _PEBBLE = _Row(
-    hidden_size=256,
+    hidden_size=192,
     num_layers=8,
     period=4,
     num_heads=4,
@@ -250,7 +250,7 @@ _PEBBLE = _Row(
     intermediate_size=512,
     sliding_window=128,
     context=4096,
-    head_dim=(64, 128),
+    head_dim=(32, 64),
     vocab_size=4096,
     per_layer_width=32,
     num_kv_shared_layers=4,
