@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         assert spec is not None
         assert spec.loader is not None
         build = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = build  # a dataclass looks its own module up
         spec.loader.exec_module(build)
         if shutil.which(build.compiler()[0]) is None:
             if wish == "1":
