@@ -37,21 +37,7 @@ TILE_VALUES = 1 << 20
 
 # Ids of Gemma's vocabulary; the others are in TokenIds. Kinds are ggml's token types.
 NORMAL, UNKNOWN, CONTROL, UNUSED, BYTE = 1, 2, 3, 5, 6
-LOW_CONTROLS = (control.PAD, control.EOS, control.BOS, control.UNK, control.MASK)
-HIGH_CONTROLS = {
-    46: control.TOOL_OPEN,
-    47: control.TOOL_CLOSE,
-    48: control.CALL_OPEN,
-    49: control.CALL_CLOSE,
-    50: control.RESPONSE_OPEN,
-    51: control.RESPONSE_CLOSE,
-    52: control.QUOTE,
-    98: control.THINK,
-    100: control.CHANNEL_OPEN,
-    101: control.CHANNEL_CLOSE,
-    105: control.TURN_OPEN,
-    106: control.TURN_CLOSE,
-}
+FIRST_CONTROLS = 5  # the lowest ids, which the tiny variants have too
 NEWLINE, FIRST_BYTE, FIRST_PIECE = 107, 238, 494
 LEAST_VOCABULARY = 1024  # what a tokenizer with byte fallback and letters needs, rounded up
 
@@ -165,9 +151,9 @@ def synthetic_vocabulary(spec: ModelSpec) -> Vocabulary:
     """Tokens at Gemma's ids where they matter, bytes, ASCII, and numbered pieces for the rest."""
     tokens = [f"piece{i}" for i in range(spec.vocab_size)]
     types = [NORMAL] * spec.vocab_size
-    places = dict(enumerate(LOW_CONTROLS))
+    places = {place: text for place, text in control.LOW_IDS.items() if place < FIRST_CONTROLS}
     if 106 in spec.tokens.eos:  # the tiny variants end at <eos> alone
-        places |= HIGH_CONTROLS
+        places |= control.LOW_IDS
         media = {
             spec.tokens.image: control.IMAGE,
             spec.tokens.image_begin: control.IMAGE_OPEN,

@@ -127,6 +127,21 @@ inline void nibble_dots(const uint8_t* nibbles, const int8_t* q, Dots (&dot)[H][
     }
 }
 
+// sum += dot * scale of the row * scale of the token, where a block has one float16 scale a row.
+template <class D, int H, int W>
+inline void add_scaled(const uint8_t* scales, const D (&dot)[H][W], const float* token_scale,
+                       float32x4_t (&sum)[H][W]) noexcept {
+#pragma GCC unroll 4
+    for (int h = 0; h < H; ++h) {
+        const float32x4_t scale = halves(scales + 8 * h);
+#pragma GCC unroll 4
+        for (int t = 0; t < W; ++t) {
+            const float32x4_t factor = vmulq_n_f32(scale, token_scale[t]);
+            sum[h][t] = vfmaq_f32(sum[h][t], vcvtq_f32_s32(dot[h][t].total()), factor);
+        }
+    }
+}
+
 // A strip by the width of its tile: 16 rows at once where few tokens leave registers free, else 8 and 8.
 // Kernel::tile<H, W>(strip, a, first, y, stride) does H registers of four rows for W tokens.
 template <class Kernel>

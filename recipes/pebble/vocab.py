@@ -28,25 +28,6 @@ from gemstead.types import Message
 
 SIZE = 4096
 NEWLINE_ID, FIRST_BYTE_ID, FIRST_PIECE_ID = 107, 238, 494
-LOW_IDS = {  # Gemma 4's own
-    0: control.PAD,
-    1: control.EOS,
-    2: control.BOS,
-    3: control.UNK,
-    4: control.MASK,
-    46: control.TOOL_OPEN,
-    47: control.TOOL_CLOSE,
-    48: control.CALL_OPEN,
-    49: control.CALL_CLOSE,
-    50: control.RESPONSE_OPEN,
-    51: control.RESPONSE_CLOSE,
-    52: control.QUOTE,
-    98: control.THINK,
-    100: control.CHANNEL_OPEN,
-    101: control.CHANNEL_CLOSE,
-    105: control.TURN_OPEN,
-    106: control.TURN_CLOSE,
-}
 TOP = (  # in the order of Gemma 4's ids 255999 to 258884
     control.IMAGE_OPEN,
     control.AUDIO_OPEN,
@@ -106,7 +87,7 @@ def layout(pieces: list[str]) -> tuple[list[str], list[int]]:
     """All 4096 entries and their GGUF types."""
     tokens = [f"<unused{i}>" for i in range(SIZE)]
     types = [UNUSED] * SIZE
-    for i, text in LOW_IDS.items():
+    for i, text in control.LOW_IDS.items():
         tokens[i], types[i] = text, CONTROL
     for i, text in enumerate(TOP, SIZE - len(TOP)):
         tokens[i], types[i] = text, CONTROL

@@ -223,7 +223,7 @@ class Session:
             thought_open=control.channel_open if request.thinking else None,
             thought_close=control.channel_close,
         )
-        return Turn(self._vocabulary, rules, self._engine.spec.vocab_size, in_thought=in_thought)
+        return Turn(self._vocabulary, rules, in_thought=in_thought)
 
 
 def _vocabulary_of(tokenizer: Tokenizer, engine: Engine) -> GrammarVocabulary:
@@ -234,7 +234,7 @@ def _vocabulary_of(tokenizer: Tokenizer, engine: Engine) -> GrammarVocabulary:
         return [tokenizer.token_bytes(i) if i < known else b"" for i in range(count)]
 
     special = (i for i in range(count) if not tokenizer.is_plain(i))
-    return GrammarVocabulary(tokens, special, engine.spec.tokens.eos, tokenizer.encode)
+    return GrammarVocabulary(count, tokens, special, engine.spec.tokens.eos, tokenizer.encode)
 
 
 def _terminal(sequence: Sequence, reader: _Reader) -> Done | Failed:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gemstead.engine.constraint import unpack_mask
-from gemstead.engine.grammar import Grammar, Turn, TurnRules, answer_grammar, check_grammar
+from gemstead.engine.grammar import Grammar, GrammarVocabulary, Turn, TurnRules, answer_grammar, check_grammar
 from gemstead.errors import BackendError, InputError
 from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import parse
@@ -27,7 +27,7 @@ GOOD = [IDS.call_open, *TOKENIZER.encode("call:add{a:7}"), IDS.call_close]
 
 def turn(in_thought=False, **rules):
     rules = {"call": CALL, "thought_open": IDS.channel_open, "thought_close": IDS.channel_close, **rules}
-    return Turn(VOCABULARY, TurnRules(IDS.call_open, IDS.call_close, **rules), SIZE, in_thought=in_thought)
+    return Turn(VOCABULARY, TurnRules(IDS.call_open, IDS.call_close, **rules), in_thought=in_thought)
 
 
 def allowed(running):
@@ -67,6 +67,17 @@ def test_a_schema_is_followed_value_by_value():
     assert starts == set("-0123456789")
     feed(running, TOKENIZER.encode("7,b:"))
     assert {TOKENIZER.decode([i]) for i in allowed(running)} == {"1", "2"}
+
+
+def test_the_tables_are_built_when_a_call_opens_and_not_before():
+    def tokens():
+        raise RuntimeError("built")
+
+    unbuilt = GrammarVocabulary(SIZE, tokens, (), ENDS, TOKENIZER.encode)
+    running = Turn(unbuilt, TurnRules(IDS.call_open, IDS.call_close, call=CALL))
+    feed(running, TEXT)
+    with pytest.raises(RuntimeError, match="built"):
+        running.accept(IDS.call_open)
 
 
 def test_no_calls_where_none_are_allowed():
@@ -153,7 +164,7 @@ def test_json_answers_are_valid(seed):
     running, ids = Grammar(VOCABULARY, answer_grammar("json_schema", SCHEMA)), []
     for _ in range(2000):
         choices = np.flatnonzero(unpack_mask(running.mask(), SIZE))
-        if running.may_end() or not len(choices):
+        if ENDS & set(choices.tolist()):
             break
         pick = int(rng.choice(choices))
         ids.append(pick)

@@ -14,6 +14,7 @@ def vocabulary_of(tokenizer: Tokenizer, eos=(1, 106, 50)) -> GrammarVocabulary:
     """As session.py makes it."""
     count = tokenizer.vocab_size
     return GrammarVocabulary(
+        count,
         lambda: [tokenizer.token_bytes(i) for i in range(count)],
         (i for i in range(count) if not tokenizer.is_plain(i)),
         eos,

@@ -16,7 +16,7 @@ from gemstead.errors import InputError
 from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import parse
 from gemstead.types import Tool, ToolCallEvent
-from support.grammars import TOKENIZER, VOCABULARY, draw
+from support.grammars import TOKENIZER, draw
 
 CASES = Path(__file__).resolve().parents[3] / "shared/cases/bfcl.jsonl"
 
@@ -264,7 +264,3 @@ def test_the_real_tools_of_bfcl():
             refused += 1
     assert len(tools) > 100
     assert refused <= len(tools) / 50
-
-
-def test_the_vocabulary_is_only_built_when_needed():
-    assert VOCABULARY.size in (0, TOKENIZER.vocab_size)

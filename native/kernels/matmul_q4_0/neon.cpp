@@ -18,15 +18,7 @@ struct Kernel {
             for (int h = 0; h < H; ++h)
                 for (int t = 0; t < W; ++t) dot[h][t] = Dots::from(-a.eight[b * W + t]);
             nibble_dots(strip + 16 * first, q, dot);
-#pragma GCC unroll 4
-            for (int h = 0; h < H; ++h) {
-                const float32x4_t scale = halves(strip + 256 + 8 * (first + h));
-#pragma GCC unroll 4
-                for (int t = 0; t < W; ++t) {
-                    const float32x4_t factor = vmulq_n_f32(scale, a.scale[b * W + t]);
-                    sum[h][t] = vfmaq_f32(sum[h][t], vcvtq_f32_s32(dot[h][t].total()), factor);
-                }
-            }
+            add_scaled(strip + 256 + 8 * first, dot, a.scale + b * W, sum);
         }
         store(sum, first, y, stride);
     }

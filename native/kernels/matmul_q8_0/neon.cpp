@@ -64,15 +64,7 @@ struct Kernel {
                 two_chunks<0>(strip + 16 * first + 256 * g, x, dot);
                 two_chunks<2>(strip + 16 * first + 256 * g + 128, x, dot);
             }
-#pragma GCC unroll 4
-            for (int h = 0; h < H; ++h) {
-                const float32x4_t scale = halves(strip + 512 + 8 * (first + h));
-#pragma GCC unroll 4
-                for (int t = 0; t < W; ++t) {
-                    const float32x4_t factor = vmulq_n_f32(scale, a.scale[b * W + t]);
-                    sum[h][t] = vfmaq_f32(sum[h][t], vcvtq_f32_s32(dot[h][t].total()), factor);
-                }
-            }
+            add_scaled(strip + 512 + 8 * first, dot, a.scale + b * W, sum);
         }
         store(sum, first, y, stride);
     }

@@ -183,7 +183,7 @@ class Engine:
             self.scheduler.admit()
             began, drafting = time.perf_counter(), len(self.scheduler.decoding)
             plan = self.scheduler.plan(self._draft(self._draft_depth(drafting)))
-            before = dict(self._totals)
+            hits, trials = self._totals["hits"], self._totals["trials"]
             if not plan and self.scheduler.live:
                 self._fail(self.scheduler.live[0], CapacityError("no pages left for the only live sequence"))
             for rows, result in self._forward(plan):
@@ -193,7 +193,7 @@ class Engine:
                     self._fail(rows.sequence, result)
             self._totals["steps"] += 1
             if plan and len(plan) == drafting:  # nobody read a prompt: what it took, decoding took
-                hits, trials = (self._totals[name] - before[name] for name in ("hits", "trials"))
+                hits, trials = self._totals["hits"] - hits, self._totals["trials"] - trials
                 longest = max(len(rows.drafted) for rows in plan)
                 self._depth.observe(drafting, longest, time.perf_counter() - began, hits, trials)
             self._settle()

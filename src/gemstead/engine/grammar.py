@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -23,20 +24,20 @@ class GrammarVocabulary:
 
     def __init__(
         self,
+        size: int,
         tokens: Callable[[], Sequence[bytes]],
         special_ids: Iterable[int],
         eos_ids: Iterable[int],
         encode: Callable[[str], list[int]],
     ) -> None:
-        """`tokens()` lists the bytes of all ids. It and special_ids are gone through when first needed.
+        """`tokens()` lists the bytes of `size` ids; it and special_ids are gone through when first needed.
 
         `encode` says how the model spells text that leaves no choice.
         """
-        self._tokens, self._encode = tokens, encode
+        self.size, self._tokens, self._encode = size, tokens, encode
         self._special_ids = special_ids
         self.eos_ids = sorted(eos_ids)
         self._trie: Any = None
-        self.size = 0
 
     def matcher(self, lark: str) -> Any:
         """An llguidance matcher at the start of a grammar in Lark; InputError if it does not compile."""
@@ -45,7 +46,6 @@ class GrammarVocabulary:
 
         if self._trie is None:
             source = _Source(list(self._tokens()), sorted(self._special_ids), self.eos_ids, self._encode)
-            self.size = len(source.tokens)
             self._trie = LLTokenizer(TokenizerWrapper(source), eos_token=self.eos_ids)
         matcher = LLMatcher(self._trie, lark)
         if matcher.is_error():
@@ -87,8 +87,8 @@ class Grammar:
 
     def accept(self, token_id: int) -> None:
         """BackendError for a token that the mask forbids."""
-        if not self._matcher.consume_token(token_id):
-            self._check()
+        self._matcher.consume_token(token_id)
+        self._check()
 
     def rollback(self, count: int) -> None:
         """Take back the last tokens."""
@@ -98,10 +98,6 @@ class Grammar:
     def is_done(self) -> bool:
         """Whether nothing but an ending token may follow."""
         return bool(self._matcher.is_stopped())
-
-    def may_end(self) -> bool:
-        """Whether what has come so far is whole."""
-        return bool(self._matcher.is_accepting())
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -135,10 +131,8 @@ class TurnRules:
 class Turn:
     """One turn under its rules: text is free (or the answer's grammar), every call is a valid one."""
 
-    def __init__(
-        self, vocabulary: GrammarVocabulary, rules: TurnRules, size: int, *, in_thought: bool = False
-    ) -> None:
-        self._vocabulary, self._rules, self._size = vocabulary, rules, size
+    def __init__(self, vocabulary: GrammarVocabulary, rules: TurnRules, *, in_thought: bool = False) -> None:
+        self._vocabulary, self._rules = vocabulary, rules
         self._begins_in_thought = in_thought
         self._start()
 
@@ -172,7 +166,7 @@ class Turn:
             self._answer = Grammar(self._vocabulary, grammar)
         if not self._is_fresh:
             return self._answer.mask()
-        allowed = unpack_mask(self._answer.mask(), self._size).copy()
+        allowed = unpack_mask(self._answer.mask(), self._vocabulary.size).copy()
         allowed[[*calls, *self._first_thought()]] = True
         return allowed
 
@@ -211,23 +205,29 @@ class Turn:
         return not self._is_fresh and self._answer is not None and self._answer.is_done()
 
     def _all_but(self, *forbidden: int) -> Bools:
-        allowed = np.ones(self._size, np.bool_)
+        allowed = np.ones(self._vocabulary.size, np.bool_)
         allowed[list(forbidden)] = False
         return allowed
 
     def _only(self, *wanted: int) -> Bools:
-        allowed = np.zeros(self._size, np.bool_)
+        allowed = np.zeros(self._vocabulary.size, np.bool_)
         allowed[list(wanted)] = True
         return allowed
 
 
 def check_grammar(grammar: str, what: str) -> None:
     """InputError, with the compiler's words, for a grammar that cannot be used; needs no vocabulary."""
-    from llguidance import LLMatcher  # only who constrains pays for the import
-
-    fault = LLMatcher.validate_grammar(grammar)
+    fault = _fault(grammar)
     if fault and not fault.startswith("WARNING"):
         raise InputError(f"{what} cannot be used: {fault.strip()}")
+
+
+@lru_cache(64)
+def _fault(grammar: str) -> str:
+    """The compiler's complaint, or nothing; every round of a tool loop comes with the same grammar."""
+    from llguidance import LLMatcher  # only who constrains pays for the import
+
+    return str(LLMatcher.validate_grammar(grammar))
 
 
 def answer_grammar(kind: str, value: Any) -> str:

@@ -28,7 +28,7 @@ class Parking:
     def __init__(self, folder: Path, cache: Cache, most_bytes: int) -> None:
         self._folder, self._cache, self._most_bytes = folder, cache, most_bytes
         self._sizes: OrderedDict[Name, int] = OrderedDict()  # first = used longest ago
-        self.loaded = self.saved = 0
+        self.loaded = self.saved = self.bytes_held = 0  # bytes_held: what the files take
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
@@ -40,14 +40,9 @@ class Parking:
         for path in found:
             name = _name_of(path)
             if name is not None:
-                self._sizes[name] = path.stat().st_size
+                self._add(name, path.stat().st_size)
             elif path.suffix == ".part":
                 path.unlink(missing_ok=True)  # of a process that ended while it wrote
-
-    @property
-    def bytes_held(self) -> int:
-        """What the files take."""
-        return sum(self._sizes.values())
 
     def has(self, pool: int, key: bytes) -> bool:
         """Whether a page was parked under this key."""
@@ -70,7 +65,7 @@ class Parking:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             return
-        self._sizes[pool, key] = size
+        self._add((pool, key), size)
         self.saved += 1
         while self.bytes_held > self._most_bytes:
             self._forget(next(iter(self._sizes)))
@@ -94,8 +89,12 @@ class Parking:
         self.loaded += 1
         return True
 
+    def _add(self, name: Name, size: int) -> None:
+        self._sizes[name] = size
+        self.bytes_held += size
+
     def _forget(self, name: Name) -> None:
-        del self._sizes[name]
+        self.bytes_held -= self._sizes.pop(name)
         with contextlib.suppress(OSError):
             self._path(name).unlink(missing_ok=True)
 

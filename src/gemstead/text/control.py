@@ -61,4 +61,17 @@ class ControlIds:
         return cls(**{name: ids.get(text) for name, text in CONTROL_TEXTS.items()})
 
 
+LOW_IDS: Mapping[int, str] = {
+    **dict(enumerate((PAD, EOS, BOS, UNK, MASK))),
+    **dict(
+        enumerate((TOOL_OPEN, TOOL_CLOSE, CALL_OPEN, CALL_CLOSE, RESPONSE_OPEN, RESPONSE_CLOSE, QUOTE), 46)
+    ),
+    98: THINK,
+    100: CHANNEL_OPEN,
+    101: CHANNEL_CLOSE,
+    105: TURN_OPEN,
+    106: TURN_CLOSE,
+}
+"""Where Gemma 4's own vocabulary has its control tokens, the media ones apart: for who makes another one."""
+
 CONTROL_TEXTS: Mapping[str, str] = {f.name: globals()[f.name.upper()] for f in fields(ControlIds)}

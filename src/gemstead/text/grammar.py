@@ -130,7 +130,7 @@ class _Writer:
         """A terminal (a name in capitals) for what stands between the quotes."""
         name = f"S{len(self.lines)}"
         self.lines.append(f"{name}: {inner}")
-        return name if not inner.startswith("/(?:)") else f"{name}?"
+        return name
 
     def _array(self, schema: Schema, where: str) -> str:
         least, most = int(schema.get("minItems", 0)), schema.get("maxItems")
