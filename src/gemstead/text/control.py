@@ -63,9 +63,13 @@ class ControlIds:
 
 LOW_IDS: Mapping[int, str] = {
     **dict(enumerate((PAD, EOS, BOS, UNK, MASK))),
-    **dict(
-        enumerate((TOOL_OPEN, TOOL_CLOSE, CALL_OPEN, CALL_CLOSE, RESPONSE_OPEN, RESPONSE_CLOSE, QUOTE), 46)
-    ),
+    46: TOOL_OPEN,
+    47: TOOL_CLOSE,
+    48: CALL_OPEN,
+    49: CALL_CLOSE,
+    50: RESPONSE_OPEN,
+    51: RESPONSE_CLOSE,
+    52: QUOTE,
     98: THINK,
     100: CHANNEL_OPEN,
     101: CHANNEL_CLOSE,

@@ -39,24 +39,24 @@ def kind_of(tensor: Tensor) -> str:
     return tensor.format if tensor.format in _READ else "q8_0"
 
 
-def readable(tensor: Tensor, first: int, last: int) -> tuple[str, Bytes]:
+def readable(tensor: Tensor, first: int, last: int) -> Bytes:
     """Entries first:last of the leading axis as bytes the core reads, parts joined."""
     kind = kind_of(tensor)
     if kind == tensor.format:
         raws = [raw[first:last] for raw in tensor.raw()]
-        return kind, raws[0] if len(raws) == 1 else np.concatenate(raws, axis=-2)
+        return raws[0] if len(raws) == 1 else np.concatenate(raws, axis=-2)
     pack = formats.get(kind).pack
     pieces = [
         pack(tensor.float32(row, min(row + _CONVERTED_ROWS, last)))
         for row in range(first, last, _CONVERTED_ROWS)
     ]
-    return kind, np.concatenate(pieces)
+    return np.concatenate(pieces)
 
 
 def pieces(store: Store, names: list[str], threads: int) -> dict[str, Bytes]:
     """Each of these matrices whose format is packed, every copy (expert) in strips, one behind the other."""
     tensors = [store.tensors[name] for name in names if kind_of(store.tensors[name]) not in PLAIN]
-    sizes = {tensor.name: _copies(tensor) * _copy_bytes(tensor) for tensor in tensors}
+    sizes = {tensor.name: copies_of(tensor) * _copy_bytes(tensor) for tensor in tensors}
     folder = default_folder() if sum(sizes.values()) >= _KEPT_BYTES else None
     if folder is not None:
         with contextlib.suppress(OSError):
@@ -83,11 +83,11 @@ def _packed(tensors: list[Tensor], threads: int) -> Iterator[Bytes]:
 
 def _pack(tensor: Tensor) -> Bytes:
     rows, columns = tensor.shape[-2:]
-    code, size = _code(tensor), _copy_bytes(tensor)
-    target = _aligned(size * _copies(tensor))
-    for copy in range(_copies(tensor)):
+    code, size = code_of(tensor), _copy_bytes(tensor)
+    target = _aligned(size * copies_of(tensor))
+    for copy in range(copies_of(tensor)):
         first, last = (copy, copy + 1) if len(tensor.shape) == 3 else (0, rows)
-        data = np.ascontiguousarray(readable(tensor, first, last)[1])
+        data = np.ascontiguousarray(readable(tensor, first, last))
         status = library().gs_pack(code, address(data), rows, columns, address(target) + copy * size)
         check(status, f"packing {tensor.name}")
     for part in tensor.parts:
@@ -95,16 +95,18 @@ def _pack(tensor: Tensor) -> Bytes:
     return target
 
 
-def _copies(tensor: Tensor) -> int:
+def copies_of(tensor: Tensor) -> int:
+    """How many matrices a tensor holds: its experts, or 1."""
     return tensor.shape[0] if len(tensor.shape) == 3 else 1
 
 
-def _code(tensor: Tensor) -> int:
+def code_of(tensor: Tensor) -> int:
+    """The ggml type of what the core gets."""
     return formats.get(kind_of(tensor)).ggml_type or 0
 
 
 def _copy_bytes(tensor: Tensor) -> int:
-    return int(library().gs_packed_bytes(_code(tensor), *tensor.shape[-2:]))
+    return int(library().gs_packed_bytes(code_of(tensor), *tensor.shape[-2:]))
 
 
 def _aligned(size: int) -> Bytes:

@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from gemstead.backend.native import layout
 from gemstead.backend.native.library import address, floats, ints
-from gemstead.backend.native.packing import kind_of, pieces, readable
+from gemstead.backend.native.packing import code_of, copies_of, kind_of, pieces, readable
 from gemstead.backend.reference.rope import frequencies
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
-from gemstead.weights import formats
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
@@ -114,21 +113,19 @@ class _Structs:
     def _table(self, name: str) -> layout.Matrix:
         """A matrix of which single rows are read: as it lies in the file."""
         tensor = self._tensors[name]
-        kind, data = readable(tensor, 0, tensor.shape[0])
-        return self._struct(tensor, kind, self._keep_if_new(data, tensor), packed=False)
+        data = readable(tensor, 0, tensor.shape[0])
+        return self._struct(tensor, self._keep_if_new(data, tensor), packed=False)
 
     def _matrix(self, name: str) -> layout.Matrix:
         tensor = self._tensors[name]
         if name in self._pieces:
-            return self._struct(tensor, kind_of(tensor), self._pieces[name], packed=True)
-        data = readable(tensor, 0, tensor.shape[0])[1]  # plain numbers: a view, or the parts joined
-        return self._struct(tensor, kind_of(tensor), self._keep(data), packed=False)
+            return self._struct(tensor, self._pieces[name], packed=True)
+        data = readable(tensor, 0, tensor.shape[0])  # plain numbers: a view, or the parts joined
+        return self._struct(tensor, self._keep(data), packed=False)
 
-    def _struct(self, tensor: Tensor, kind: str, data: npt.NDArray[Any], packed: bool) -> layout.Matrix:
+    def _struct(self, tensor: Tensor, data: npt.NDArray[Any], packed: bool) -> layout.Matrix:
         rows, columns = tensor.shape[-2:]
-        copies = tensor.shape[0] if len(tensor.shape) == 3 else 1
-        code = formats.get(kind).ggml_type or 0
-        return layout.Matrix(address(data), code, int(packed), copies, 0, rows, columns)
+        return layout.Matrix(address(data), code_of(tensor), int(packed), copies_of(tensor), 0, rows, columns)
 
     def _keep(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         self._kept.append(array)
