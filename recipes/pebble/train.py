@@ -41,13 +41,13 @@ class Settings:
     variant: str = "pebble"
     minutes: float = 60.0  # wall-clock budget that shapes the schedule; 0: use `steps`
     steps: int = 0  # with minutes = 0: exact number of steps, for a run that repeats exactly
-    row_tokens: int = 768  # length of a packed row
-    batch_rows: int = 4
-    lr: float = 0.008  # of hidden matrices (Muon)
-    lr_embed: float = 0.003  # of embeddings and norms (AdamW)
+    row_tokens: int = 1536  # length of a packed row
+    batch_rows: int = 2
+    lr: float = 0.006  # of hidden matrices (Muon)
+    lr_embed: float = 0.006  # of embeddings and norms (AdamW)
     weight_decay: float = 0.01
     warmup: float = 0.02  # share of the run
-    decay: float = 0.6  # share of the run, at its end, over which the rate falls to zero
+    decay: float = 0.98  # share of the run, at its end, over which the rate falls to zero
     clip: float = 1.0
     ema: float = 0.0  # 0: off; else the decay of an average of the weights, which is then what is kept
     precision: str = "auto"  # bf16 where the processor computes in it, else f32

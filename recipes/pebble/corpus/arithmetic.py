@@ -65,7 +65,7 @@ def arithmetic(banks: Banks, rng: random.Random, style: Style, held: bool = Fals
 
 def ask(banks: Banks, form: Form, rng: random.Random, style: Style, held: bool) -> Turn:
     """A question of one form."""
-    numbers = Numbers(rng, held, in_words=rng.random() < 0.05)
+    numbers = Numbers(rng, held, in_words=rng.random() < 0.08)
     slots, plain = _fill_names(banks, rng), {}
     for name, kind, below in form.slots:
         number = _number(numbers, kind, plain.get(below) if below else None)

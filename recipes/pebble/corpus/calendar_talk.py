@@ -79,7 +79,7 @@ def draw_day(rng: random.Random, style: Style, held: bool, low: int = 1900, high
 
 
 def _cased(text: str, style: Style) -> str:
-    return text.upper() if style.case == "upper" else text.lower() if style.case == "lower" else text
+    return text.lower() if style.case == "lower" else text
 
 
 def ordinal(n: int) -> str:

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from corpus.arithmetic import arithmetic
 from corpus.calendar_talk import date_question
-from corpus.followups import follow, nothing_to_follow, remark
+from corpus.followups import follow, remark
 from corpus.grammar import Banks, NoWordingError, Style
 from corpus.measures import conversion
 from corpus.serial import Encoded, Serializer
@@ -23,17 +23,17 @@ from corpus.turn import Turn
 from gemstead.agent.tools import BUILT_IN
 from gemstead.types import Tool
 
-ROW_TOKENS = 768  # a document must fit train.py's row
+ROW_TOKENS = 1536  # a document must fit train.py's row
 _INTENTS = {
-    "arithmetic": 38,
-    "units": 13,
-    "dates": 22,
-    "about": 13,
-    "chat": 5,
+    "arithmetic": 37,
+    "units": 12,
+    "dates": 21,
+    "about": 12,
+    "chat": 7,
     "beyond": 6,
-    "memory": 3,
+    "memory": 5,
 }
-_KINDS = {"packed": 61, "packed_thinking": 22, "last_thinking": 8, "system": 5, "few_tools": 4}
+_KINDS = {"packed": 52, "packed_thinking": 32, "last_thinking": 8, "system": 4, "few_tools": 4}
 _LACKING = {"calculator": "no_calculator", "convert_units": "no_units", "date_math": "no_dates"}
 
 
@@ -70,10 +70,12 @@ class Conversations:
         if kind == "last_thinking":
             turns = self.turns(self.rng.choice([1, 1, 2, 3]), tools=tools)
             return Conversation(turns, tools, True, system, False, len(turns) - 1)
-        most = 30 if tools else 6
+        most = 60 if tools else 6
         if serializer is None:
             return Conversation(self.turns(most, tools=tools), tools, thinking, system)
-        room = row_tokens - len(serializer.system(system, tools, thinking).ids)
+        # The declarations cost 274 tokens of each: most rows are filled, some are short as real talks are.
+        length = row_tokens if self.rng.random() < 0.6 else self.rng.randint(row_tokens // 3, row_tokens)
+        room = length - len(serializer.system(system, tools, thinking).ids)
         turns = self.turns(
             most, tools=tools, room=room, length=lambda t: len(serializer.turn(t, thinking).ids)
         )
@@ -113,8 +115,6 @@ class Conversations:
                 return made
         if turns and rng.random() < 0.03:
             return remark(banks, turns[-1], rng, style)
-        if not turns and rng.random() < 0.015:
-            return nothing_to_follow(banks, rng, style)
         if memory.facts and rng.random() < 0.22:
             return recall(banks, rng, style, memory, rng.choice(list(memory.facts)))
         intent = rng.choices(list(_INTENTS), list(_INTENTS.values()))[0]

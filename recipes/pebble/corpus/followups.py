@@ -55,13 +55,11 @@ def follow(banks: Banks, last: Turn, rng: random.Random, style: Style, held: boo
 
 
 def remark(banks: Banks, last: Turn, rng: random.Random, style: Style) -> Turn:
-    """'Are you sure?', 'how did you get that?', 'say that again', 'what did I ask?'."""
-    kind = rng.choices(["sure", "how", "again", "asked"], [3, 4, 3, 1])[0]
-    text = say(banks, banks[kind].lines, {}, style, rng, extras=0.03)
+    """'Are you sure?', 'how did you get that?', 'say that again'."""
+    kind = rng.choices(["sure", "how", "again"], [3, 4, 3])[0]
+    text = say(banks, banks[kind].lines, {}, style, rng, extras=0.15)
     if kind == "again":
         return Turn(text, last.answer, kind, thought="I repeat my last answer.", facts=last.facts)
-    if kind == "asked":
-        return Turn(text, f'You said: "{last.user}"', kind, thought="They ask what they said last.")
     tool = last.calls[0].name if last.calls else ""
     if kind == "sure":
         answer = f"Yes: I used the {tool} tool." if tool else "I think so, but I am a very small model."
@@ -79,7 +77,7 @@ def _calculator(banks: Banks, last: Turn, rng: random.Random, style: Style, held
     if percent and rng.random() < 0.35:
         kind, slot = rng.choice([("same_percent", "n"), ("other_percent", "p")])
         number = numbers.draw("p" if slot == "p" else "i")
-        text = say(banks, banks[kind].lines, {"n": number.surface}, style, rng, extras=0.03)
+        text = say(banks, banks[kind].lines, {"n": number.surface}, style, rng, extras=0.12)
         part, whole = percent.groups()
         new = f"{number.plain}% of {whole}" if slot == "p" else f"{part}% of {number.plain}"
         return calculation(text, new, kind)
@@ -90,7 +88,7 @@ def _calculator(banks: Banks, last: Turn, rng: random.Random, style: Style, held
         kind = section.fields[0].split(":")[1]
         number = numbers.draw({"q": "k", "n": "s"}.get(kind, kind))
         slots["n"], plain["n"] = number.surface, number.plain
-    text = say(banks, section.lines, slots, style, rng, extras=0.03)
+    text = say(banks, section.lines, slots, style, rng, extras=0.12)
     expression = section.fields[1].format(**plain)
     return calculation(text, re.sub(r"^(-[\d.]+)\^", r"(\1)^", expression), section.name)
 
@@ -108,14 +106,14 @@ def _convert(banks: Banks, last: Turn, rng: random.Random, style: Style, held: b
         if not near:
             return None
         target = _cased(_target(rng, rng.choices(near, [u.weight for u in near])[0]), style)
-        text = say(banks, banks["other_unit"].lines, {"t": target}, style, rng, extras=0.03)
+        text = say(banks, banks["other_unit"].lines, {"t": target}, style, rng, extras=0.12)
         return replace(convert_turn(text, value, unit, target), intent="other_unit")
     own = [u for u in listed if unit in (u.plural, u.singular, *u.short)]
     if not own:
         return None
     number, written, joined = _value(rng, style, held, kind, own[0])
     lines = banks["other_value"].lines
-    text = say(banks, lines, {"v": number.surface, "vu": joined}, style, rng, extras=0.03)
+    text = say(banks, lines, {"v": number.surface, "vu": joined}, style, rng, extras=0.12)
     if joined not in text:
         if not number.surface[-1].isdigit():
             return None
@@ -129,7 +127,7 @@ def _date(banks: Banks, last: Turn, rng: random.Random, style: Style, held: bool
     found = re.search(r"\((\d{4}-\d\d-\d\d)\)$", facts["result"])
     if operation == "difference":
         unit = rng.choice([u for u in ("days", "weeks", "months", "years") if u != facts.get("date_unit")])
-        text = say(banks, banks["other_span"].lines, {"u": cased(unit, style)}, style, rng, extras=0.03)
+        text = say(banks, banks["other_span"].lines, {"u": cased(unit, style)}, style, rng, extras=0.12)
         return date_turn(text, {**call.arguments, "unit": unit}, "other_span")
     if found is None or last.intent == "leap":
         return None
@@ -137,25 +135,17 @@ def _date(banks: Banks, last: Turn, rng: random.Random, style: Style, held: bool
     pick = rng.random()
     if operation in ("add", "subtract") and pick < 0.4:
         new = _shift_arguments(f"today_{operation}", slots, rng, style, held)
-        text = say(banks, banks["other_amount"].lines, slots, style, rng, extras=0.03)
+        text = say(banks, banks["other_amount"].lines, slots, style, rng, extras=0.12)
         return date_turn(
             text, {**call.arguments, "amount": new["amount"], "unit": new["unit"]}, "other_amount"
         )
     if operation == "weekday" and pick < 0.35:
         day = draw_short(rng, style, held) if rng.random() < 0.2 else draw_day(rng, style, held)
-        text = say(banks, banks["other_day"].lines, {"d": day.surface}, style, rng, extras=0.03)
+        text = say(banks, banks["other_day"].lines, {"d": day.surface}, style, rng, extras=0.12)
         return date_turn(text, {"date": day.iso, "operation": "weekday"}, "other_day")
     section = rng.choice(["then_date_add", "then_date_subtract"])
     new = _shift_arguments(f"today_{section.split('_')[2]}", slots, rng, style, held)
-    text = say(banks, banks[section].lines, slots, style, rng, extras=0.03)
+    text = say(banks, banks[section].lines, slots, style, rng, extras=0.12)
     if not re.search(r"later|after|earlier|before|plus|minus|add|subtract|take|another", text.lower()):
         return None
     return date_turn(text, {**new, "date": found[1]}, section)
-
-
-def nothing_to_follow(banks: Banks, rng: random.Random, style: Style) -> Turn:
-    """A follow-up without anything before it."""
-    section = banks[rng.choice(["nothing_yet", "nothing_said"])]
-    number = Numbers(rng).draw("k").surface
-    text = say(banks, section.lines, {"n": number}, style, rng, extras=0.02)
-    return Turn(text, section.answers[0], section.name, thought="There is nothing before this to build on.")

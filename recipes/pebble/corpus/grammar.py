@@ -90,7 +90,7 @@ class Section:
 class Style:
     """How one person types: case, apostrophes, mistakes. One is drawn per conversation or turn."""
 
-    case: str = "normal"  # normal, lower, upper
+    case: str = "normal"  # or lower
     apostrophe: str = "'"
     typo_chance: float = 0.0
     capitalise: bool = True
@@ -99,7 +99,7 @@ class Style:
     def draw(cls, rng: random.Random) -> Style:
         """A random typist; most write plainly."""
         kind = rng.random()
-        case = "lower" if kind < 0.25 else "upper" if kind < 0.254 else "normal"
+        case = "lower" if kind < 0.25 else "normal"
         apostrophe = rng.choices(["'", "", "’"], [88, 9, 3])[0]
         return cls(case, apostrophe, 0.4 if rng.random() < 0.02 else 0.0, rng.random() < 0.92)
 
@@ -310,9 +310,7 @@ def _styled(text: str, style: Style, rng: random.Random) -> str:
         text = re.sub(r"(?<=[A-Za-z])'(?=[a-z])", style.apostrophe, text)
     if style.typo_chance and rng.random() < style.typo_chance:
         text = _mistype(text, rng)
-    if style.case == "lower":
-        return text.lower()
-    return text.upper() if style.case == "upper" else text
+    return text.lower() if style.case == "lower" else text
 
 
 def _mistype(text: str, rng: random.Random) -> str:

@@ -175,4 +175,4 @@ def _target(rng: random.Random, unit: UnitName) -> str:
 def _cased(unit: str, style: Style) -> str:
     if len(unit) <= 3 or "/" in unit or any(c.isupper() for c in unit[1:]):
         return unit
-    return unit.upper() if style.case == "upper" else unit.lower() if style.case == "lower" else unit
+    return unit.lower() if style.case == "lower" else unit

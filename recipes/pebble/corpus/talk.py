@@ -54,7 +54,7 @@ class Memory:
 def about(banks: Banks, rng: random.Random, style: Style) -> Turn:
     """A question about gemstead or pebble."""
     section = rng.choice(banks.starting("about_"))
-    text = say(banks, section.lines, {}, style, rng, extras=0.15)
+    text = say(banks, section.lines, {}, style, rng, extras=0.2)
     return Turn(
         text, section.answers[0], section.name, thought=f"This is about gemstead: {section.fields[0]}."
     )
@@ -63,7 +63,7 @@ def about(banks: Banks, rng: random.Random, style: Style) -> Turn:
 def chat(banks: Banks, rng: random.Random, style: Style) -> Turn:
     """Small talk."""
     section = rng.choice(banks.starting("chat_"))
-    text = say(banks, section.lines, {}, style, rng, extras=0.05)
+    text = say(banks, section.lines, {}, style, rng, extras=0.2)
     return Turn(text, section.answers[0], section.name, thought=f"This is small talk: {section.fields[0]}.")
 
 
@@ -74,14 +74,13 @@ def beyond(banks: Banks, rng: random.Random, style: Style) -> Turn:
     for name in ("place", "topic", "person", "noun", "food", "sport"):
         slots[f"{name}2"] = banks.pick(f"list_{name}", rng)
     slots["made"], slots["made2"] = (_made(banks, rng) for _ in range(2))
-    slots = {k: _lower(v, style, rng) for k, v in slots.items()}
+    slots = {k: _lower(v, style) for k, v in slots.items()}
     text = say(banks, section.lines, slots, style, rng, extras=0.15)
     return Turn(text, section.answers[0], section.name, thought=f"This is beyond me: {section.fields[0]}.")
 
 
-def _lower(text: str, style: Style, rng: random.Random) -> str:
-    del rng
-    return text.lower() if style.case == "lower" else text.upper() if style.case == "upper" else text
+def _lower(text: str, style: Style) -> str:
+    return text.lower() if style.case == "lower" else text
 
 
 def _made(banks: Banks, rng: random.Random) -> str:
@@ -100,7 +99,7 @@ def name(banks: Banks, rng: random.Random, held: bool) -> str:
 
 def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: bool = False) -> Turn:
     """The person says something about themselves."""
-    kind = rng.choices(list(_NOTED), [60, 8, 8, 8, 8, 8])[0]
+    kind = rng.choices(list(_NOTED), [50, 9, 10, 10, 10, 11])[0]
     value = {
         "name": lambda: (
             name(banks, rng, held)
@@ -113,9 +112,9 @@ def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: b
         "like": lambda: banks.pick("list_like", rng),
         "job": lambda: banks.pick("list_job", rng),
     }[kind]()
-    value = _lower(value, style, rng)
+    value = _lower(value, style)
     lines = banks[f"tell_{kind}"].lines
-    text = say(banks, lines, {"x": value}, style, rng, extras=0.02)
+    text = say(banks, lines, {"x": value}, style, rng, extras=0.12)
     memory.facts[kind] = value
     answer = _NOTED[kind].replace("{x}", value)
     return Turn(text, answer, f"tell_{kind}", thought="They tell me something about themselves.")
@@ -124,7 +123,7 @@ def tell(banks: Banks, rng: random.Random, style: Style, memory: Memory, held: b
 def recall(banks: Banks, rng: random.Random, style: Style, memory: Memory, kind: str | None = None) -> Turn:
     """The person asks for it back; what was never told is admitted."""
     kind = kind or rng.choice(list(_NOTED))
-    text = say(banks, banks[f"ask_{kind}"].lines, {}, style, rng, extras=0.05)
+    text = say(banks, banks[f"ask_{kind}"].lines, {}, style, rng, extras=0.12)
     value = memory.facts.get(kind)
     answer = _REMEMBERED[kind].replace("{x}", value) if value else banks["unknown"].answers[0]
     thought = "They ask what they told me." if value else "They ask something they have not told me."
