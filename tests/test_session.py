@@ -18,6 +18,7 @@ from gemstead.engine.options import EngineOptions
 from gemstead.errors import BackendError, CapacityError, InputError
 from gemstead.session import Session, StopStrings
 from gemstead.types import (
+    Cause,
     Done,
     Failed,
     MediaPart,
@@ -97,30 +98,40 @@ def test_thought_and_calls():
     assert (call.name, dict(call.arguments)) == ("look", {"at": "sky"})
     end = check_end(events)
     assert end.reason == "tool_calls"
-    assert end.cause == "the model called look instead of answering"
+    assert end.cause == Cause("tool_calls", "the model called look instead of answering")
     assert 0 < end.usage.reasoning_tokens < end.usage.completion_tokens
 
 
 @pytest.mark.parametrize(
-    ("output", "sampling", "reason", "cause"),
+    ("output", "sampling", "reason", "code", "said"),
     [
-        ("", {}, "stop", "the model ended its turn without text"),
-        ("<|channel>thought\nhm\n<channel|>", {}, "stop", "without text after thinking"),
+        ("", {}, "stop", "ended_at_once", "the model ended its turn without text"),
+        (" \n ", {}, "stop", "ended_at_once", "the model ended its turn without text"),
+        (" \n ", {"max_tokens": 1}, "length", "spent_without_text", "all 1 tokens were spent without text"),
+        (
+            "<|channel>thought\nhm\n<channel|>",
+            {},
+            "stop",
+            "ended_after_thinking",
+            "without text after thinking",
+        ),
         (
             "<|channel>thought\nhm and on and on",
             {"max_tokens": 6},
             "length",
+            "spent_thinking",
             "all 6 tokens were spent thinking",
         ),
-        ("the end", {"stop": ("the",)}, "stop", "the answer began with a stop string"),
-        ("the end", {"max_tokens": 0}, "length", "max_tokens is 0"),
+        ("the end", {"stop": ("the",)}, "stop", "stop_string", "the answer began with a stop string"),
+        ("the end", {"max_tokens": 0}, "length", "no_tokens_allowed", "max_tokens is 0"),
     ],
 )
-def test_an_empty_answer_says_why(output, sampling, reason, cause):
+def test_an_empty_answer_says_why(output, sampling, reason, code, said):
     _, session = make()
     end = check_end(say(session, output, request(**sampling)))
     assert end.reason == reason
-    assert cause in end.cause
+    assert end.cause.code == code
+    assert said in end.cause.message
 
 
 def test_max_tokens_and_context_end_with_length():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemstead.errors import GemsteadError
 from gemstead.types import (
+    Cause,
     Done,
     Event,
     Failed,
@@ -19,9 +20,11 @@ from gemstead.types import (
     Request,
     SamplingParams,
     TextDelta,
+    Thinking,
     ThoughtDelta,
     Tool,
     ToolCall,
+    ToolCallDelta,
     ToolCallEvent,
 )
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from gemstead.model import Model, open  # noqa: A004
 
 __all__ = [
+    "Cause",
     "Done",
     "Event",
     "Failed",
@@ -39,9 +43,11 @@ __all__ = [
     "Request",
     "SamplingParams",
     "TextDelta",
+    "Thinking",
     "ThoughtDelta",
     "Tool",
     "ToolCall",
+    "ToolCallDelta",
     "ToolCallEvent",
     "open",
 ]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gemstead import pebble
-from gemstead.agent.loop import run_turns
+from gemstead.agent.loop import MAX_SAME_CALLS, run_turns
 from gemstead.agent.tools import BUILT_IN
 from gemstead.backend import open_backend, why_slow
 from gemstead.backend.base import Backend, Capabilities, Floats
@@ -41,6 +41,7 @@ from gemstead.types import (
     Request,
     SamplingParams,
     TextDelta,
+    ThinkingChoice,
     Tool,
     ToolCallEvent,
 )
@@ -176,7 +177,7 @@ class Model:
         messages: Listing[Message],
         tools: Iterable[Tool] = (),
         *,
-        thinking: bool = False,
+        thinking: ThinkingChoice = False,
         tool_choice: str = "auto",
         constrain: bool = True,
         output: OutputFormat | None = None,
@@ -184,13 +185,15 @@ class Model:
     ) -> Iterator[Event]:
         """The events of the next assistant message: text, thoughts, tool calls, then one Done or Failed.
 
+        thinking is True, False, the most tokens of thought, an effort ("none", "minimal", "low", "medium",
+        "high") or a Thinking; part of max_tokens and of the context is always kept for the answer.
         tool_choice is "auto", "none", "required" or a tool's name. Calls follow their tools' schemas
         unless constrain is False; `output` asks the visible text to fit a JSON Schema, regex, Lark
         grammar or list of choices. InputError for a schema that cannot be guaranteed.
 
         Keywords are the fields of SamplingParams: temperature, top_k, top_p, min_p, seed, max_tokens,
-        stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty; what is not given is
-        as the model's files ask, or as Gemma 4's card does (`Model.sampling`). Runs no tools.
+        stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty, loop_guard; what is not
+        given is as the model's files ask, or as Gemma 4's card does (`Model.sampling`). Runs no tools.
         """
         self._check_open()
         request = Request(
@@ -207,15 +210,25 @@ class Model:
         return self.session.stream(request)
 
     def ask(
-        self, text: str, *, tools: Iterable[Tool] | None = None, thinking: bool = False, **sampling: Any
+        self,
+        text: str,
+        *,
+        tools: Iterable[Tool] | None = None,
+        thinking: ThinkingChoice = False,
+        max_same_calls: int = MAX_SAME_CALLS,
+        **sampling: Any,
     ) -> str:
-        """The answer to one question, tools run on the way (None: the built-in ones; (): none)."""
+        """The answer to one question, tools run on the way (None: the built-in ones; (): none).
+
+        `max_same_calls` equal calls in a row end it; 0: never.
+        """
         offered = tuple(BUILT_IN if tools is None else tools)
         answer = ""
         turns = run_turns(
             lambda said: self.chat(said, offered, thinking=thinking, **sampling),
             [Message.user(text)],
             offered,
+            max_same_calls=max_same_calls,
         )
         for event in turns:
             if isinstance(event, ToolCallEvent):

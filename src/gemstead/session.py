@@ -15,19 +15,23 @@ from dataclasses import dataclass, field
 from gemstead.engine.constraint import Constraint
 from gemstead.engine.engine import Engine
 from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, answer_grammar, check_grammar
+from gemstead.engine.repeats import Repeats
 from gemstead.engine.sequence import Accepted, Sequence
+from gemstead.engine.thoughts import ThoughtRules, Thoughts
 from gemstead.errors import InputError
 from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import Parser
 from gemstead.text.template import NEWEST, render
 from gemstead.text.tokenizer import Tokenizer
 from gemstead.types import (
+    Cause,
     Done,
     Event,
     Failed,
     FinishReason,
     Request,
     TextDelta,
+    Thinking,
     TokenLogprob,
     ToolCallEvent,
     Usage,
@@ -78,7 +82,9 @@ class _Reader:
 
     parser: Parser
     stops: StopStrings
+    repeats: Repeats
     num_tokens: int = 0
+    cycle: int | None = None  # the length of the loop in which the output was caught
     has_text: bool = False
     calls: list[str] = field(default_factory=list)
     reasoning_tokens: int = 0
@@ -88,6 +94,7 @@ class _Reader:
         """The events of one token."""
         was_thinking = self.parser.is_thinking
         events = self.parser.feed(accepted.token_id)
+        self.cycle = self.repeats.feed(accepted.token_id)
         self.reasoning_tokens += was_thinking
         if accepted.logprob is not None and not was_thinking and not self.parser.is_thinking:
             self.logprobs.append(accepted.logprob)
@@ -112,7 +119,7 @@ class _Reader:
 
     def _text(self, text: str) -> Iterator[Event]:
         if text:
-            self.has_text = True
+            self.has_text = self.has_text or not text.isspace()
             yield TextDelta(text, tuple(self.logprobs))
             self.logprobs.clear()
 
@@ -145,7 +152,7 @@ class Stream(Iterator[Event]):
 
 def _events(engine: Engine, sequence: Sequence, reader: _Reader) -> Generator[Event, None, None]:
     try:
-        while not reader.stops.is_stopped:
+        while not reader.stops.is_stopped and reader.cycle is None:
             engine.wait(sequence)
             if sequence.finish_reason == "cancelled" or not sequence.outputs:
                 break
@@ -159,7 +166,7 @@ def _events(engine: Engine, sequence: Sequence, reader: _Reader) -> Generator[Ev
     except Exception as error:  # a bug of ours, or a backend beyond repair: still one terminal event
         yield Failed(error, _usage(sequence, reader))
     finally:
-        engine.cancel(sequence)  # after a stop string, an error or a close; otherwise it has ended
+        engine.cancel(sequence)  # after a stop string, a loop, an error or a close; otherwise it has ended
 
 
 class Session:
@@ -173,10 +180,11 @@ class Session:
 
     def stream(self, request: Request, *, constraint: Constraint | None = None) -> Stream:
         """Start a request. InputError and CapacityError come from here, everything later is an event."""
+        thinking = Thinking.of(request.thinking)
         prompt = render(
             request.messages,
             () if request.tool_choice == "none" else request.tools,
-            thinking=request.thinking,
+            thinking=thinking.is_on,
             generation=self._generation,
             size_class=self._engine.spec.size_class,
         )
@@ -186,13 +194,40 @@ class Session:
                 f"the conversation holds {kinds}; this model is open for text only: leave it out"
             )
         ids = prompt.encode(self._tokenizer)
+        in_thought = prompt.opens_thought
+        turn = None if constraint is not None else self._turn(request, thinking, in_thought=in_thought)
         if constraint is None:
-            constraint = self._turn(request, in_thought=prompt.opens_thought)
+            room = self._engine.max_sequence_tokens - len(ids)
+            asked = request.sampling.max_tokens
+            limit = room if asked is None else min(room, asked)
+            constraint = self._thoughts(thinking, limit, turn, in_thought=in_thought)
         sequence = self._engine.submit(ids, request.sampling, constraint=constraint)
-        parser = Parser(self._tokenizer, in_thought=prompt.opens_thought)
-        return Stream(self._engine, sequence, _Reader(parser, StopStrings(request.sampling.stop)))
+        # Under its rules no call can turn out malformed, so the parser may give its pieces away at once.
+        parser = Parser(self._tokenizer, in_thought=in_thought, constrained_calls=turn is not None)
+        stops, repeats = StopStrings(request.sampling.stop), Repeats(request.sampling.loop_guard)
+        return Stream(self._engine, sequence, _Reader(parser, stops, repeats))
 
-    def _turn(self, request: Request, *, in_thought: bool) -> Turn | None:
+    def _thoughts(
+        self, thinking: Thinking, limit: int, turn: Turn | None, *, in_thought: bool
+    ) -> Constraint | None:
+        """The limits of thought around the rules of the turn; a vocabulary without channels needs none."""
+        control, encode = self._tokenizer.control, self._tokenizer.encode
+        if control.channel_open is None or control.channel_close is None:
+            return turn
+        rules = ThoughtRules(
+            opening=control.channel_open,
+            closing=control.channel_close,
+            call_opening=control.call_open,
+            call_closing=control.call_close,
+            label=tuple(encode("thought\n")),
+            newline=tuple(encode("\n")),
+            limit=limit,
+            reserve=thinking.kept(limit),
+            budget=thinking.budget,
+        )
+        return Thoughts(rules, self._engine.spec.vocab_size, turn, in_thought=in_thought)
+
+    def _turn(self, request: Request, thinking: Thinking, *, in_thought: bool) -> Turn | None:
         """The rules of the turn; None where everything goes."""
         choice, control = request.tool_choice, self._tokenizer.control
         names = [tool.name for tool in request.tools]
@@ -220,7 +255,7 @@ class Session:
             required=bool(offered) and choice != "auto",
             parallel=request.parallel_tool_calls,
             answer=answer,
-            thought_open=control.channel_open if request.thinking else None,
+            thought_open=control.channel_open if thinking.is_on else None,
             thought_close=control.channel_close,
         )
         return Turn(self._vocabulary, rules, in_thought=in_thought)
@@ -244,26 +279,47 @@ def _terminal(sequence: Sequence, reader: _Reader) -> Done | Failed:
     reason: FinishReason = sequence.finish_reason or "stop"
     if reader.stops.is_stopped:
         reason = "stop"
+    elif reader.cycle is not None:
+        reason = "length"
     elif reason == "stop" and reader.calls:
         reason = "tool_calls"
-    return Done(reason, usage, None if reader.has_text else _cause(reason, reader))
+    return Done(reason, usage, _cause(reason, reader))
 
 
-def _cause(reason: FinishReason, reader: _Reader) -> str:
-    """Why there is no visible text, in words for a person."""
+def _cause(reason: FinishReason, reader: _Reader) -> Cause | None:
+    """Why there is no visible text, or why we ended the answer; None for any other answer."""
     count = reader.num_tokens
+    if reader.cycle is not None and not reader.stops.is_stopped:
+        return Cause(
+            "token_loop",
+            f"the model repeated {_tokens(reader.cycle)} over and over and was stopped after {count}",
+        )
+    if reader.has_text:
+        return None
     if reason == "cancelled":
-        return "cancelled before any text"
+        return Cause("cancelled", "cancelled before any text")
     if reader.stops.is_stopped:
-        return "the answer began with a stop string"
+        return Cause("stop_string", "the answer began with a stop string")
     if reader.calls:
-        return f"the model called {', '.join(reader.calls)} instead of answering"
+        return Cause("tool_calls", f"the model called {', '.join(reader.calls)} instead of answering")
     if reason == "length" and count == 0:
-        return "no token was allowed: max_tokens is 0"
+        return Cause("no_tokens_allowed", "no token was allowed: max_tokens is 0")
+    if reason == "length" and reader.reasoning_tokens:
+        return Cause(
+            "spent_thinking",
+            f"all {count} tokens were spent thinking; allow more max_tokens, or turn thinking off",
+        )
     if reason == "length":
-        spent = "thinking" if reader.reasoning_tokens else "without text"
-        return f"all {count} tokens were spent {spent}; allow more max_tokens, or turn thinking off"
-    return "the model ended its turn without text" + (" after thinking" if reader.reasoning_tokens else "")
+        return Cause(
+            "spent_without_text", f"all {count} tokens were spent without text; allow more max_tokens"
+        )
+    if reader.reasoning_tokens:
+        return Cause("ended_after_thinking", "the model ended its turn without text after thinking")
+    return Cause("ended_at_once", "the model ended its turn without text")
+
+
+def _tokens(count: int) -> str:
+    return "one token" if count == 1 else f"the same {count} tokens"
 
 
 def _usage(sequence: Sequence, reader: _Reader) -> Usage:

@@ -16,6 +16,20 @@ from gemstead.errors import InputError
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high"]
+CauseCode: TypeAlias = Literal[
+    "spent_thinking",
+    "spent_without_text",
+    "no_tokens_allowed",
+    "ended_at_once",
+    "ended_after_thinking",
+    "stop_string",
+    "tool_calls",
+    "cancelled",
+    "token_loop",
+    "repeated_call",
+    "too_many_rounds",
+]
 ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -112,6 +126,8 @@ class SamplingParams:
     temperature 0 is greedy. top_k 0 and top_p 1.0 switch those filters off. `logprobs` = n returns
     the n most likely tokens beside each chosen one (0: only the chosen one's; None: nothing).
     `max_tokens` None means: until the context is full. Penalties of 1.0 / 0.0 / 0.0 are off.
+    `loop_guard` ends an answer in which the same few tokens have come again and again for that many
+    tokens; 0: never. The default lets an array of a thousand equal numbers pass.
     """
 
     temperature: float = 1.0
@@ -125,6 +141,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    loop_guard: int = 3072
 
     def __post_init__(self) -> None:
         for name, low, high in _SAMPLING_RANGES:
@@ -150,6 +167,7 @@ _SAMPLING_RANGES: tuple[tuple[str, int | float, int | float], ...] = (
     ("repetition_penalty", 0.01, 10.0),
     ("presence_penalty", -2.0, 2.0),
     ("frequency_penalty", -2.0, 2.0),
+    ("loop_guard", 0, 2**31 - 1),
 )
 
 
@@ -170,22 +188,78 @@ class OutputFormat:
             raise InputError(f"an output format {self.kind} cannot be {value!r:.80}")
 
 
+# Tokens of thought for each word: each four times the one before, so that a CPU thinks for seconds at
+# "minimal" and for minutes at "medium".
+EFFORTS: Mapping[str, int | None] = {"none": 0, "minimal": 128, "low": 512, "medium": 2048, "high": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How long a model may think before it answers, in tokens.
+
+    budget counts everything inside thoughts, the closing included; None: as long as there is room, 0: not
+    at all. `reserve` tokens of max_tokens and of the context are kept for the answer in any case; None:
+    half of what there is room for, 1,024 at most.
+    """
+
+    budget: int | None = None
+    reserve: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "reserve"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise InputError(f"{name} = {value!r} is not a number of tokens; give 0 or more, or None")
+
+    @classmethod
+    def of(cls, asked: ThinkingChoice) -> Thinking:
+        """What True, False, a budget in tokens or an effort in words ask for."""
+        if isinstance(asked, Thinking):
+            return asked
+        if isinstance(asked, bool):
+            return cls() if asked else cls(budget=0)
+        if isinstance(asked, int) and asked >= 0:
+            return cls(budget=asked)
+        if isinstance(asked, str) and asked in EFFORTS:
+            return cls(budget=EFFORTS[asked])
+        raise InputError(
+            f"thinking = {asked!r} is not possible; allowed are True, False, a number of tokens from 0, "
+            f"{', '.join(EFFORTS)}, or a Thinking"
+        )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the model is asked to think at all."""
+        return self.budget != 0
+
+    def kept(self, room: int) -> int:
+        """The answer's reserve where `room` tokens are left for thought and answer."""
+        return min((room + 1) // 2, 1024) if self.reserve is None else self.reserve
+
+
+ThinkingChoice: TypeAlias = Thinking | bool | int | Effort
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One turn to generate: the conversation so far, the tools on offer, how to sample.
 
-    tool_choice is "auto", "none", "required" or the name of the one tool to call. With `constrain` no
-    call can be sampled that its tool's schema does not allow.
+    thinking is what Thinking.of takes: True, False, a budget in tokens, an effort, a Thinking. tool_choice
+    is "auto", "none", "required" or the name of the one tool to call. With `constrain` no call can be
+    sampled that its tool's schema does not allow.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     sampling: SamplingParams = SamplingParams()
-    thinking: bool = False
+    thinking: ThinkingChoice = False
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
     constrain: bool = True
     output: OutputFormat | None = None
+
+    def __post_init__(self) -> None:
+        Thinking.of(self.thinking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +301,22 @@ class ThoughtDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of a tool call: `arguments_text` is the next piece of its arguments as JSON text.
+
+    The pieces of one id, joined, are the JSON of the arguments in the ToolCallEvent of that id, which
+    follows. Where none follows, the output ended before the call did.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallEvent:
-    """A whole tool call."""
+    """A whole tool call; its ToolCallDeltas came before."""
 
     call: ToolCall
 
@@ -242,20 +330,33 @@ class ParseNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an answer is empty or was ended early: a code for programs, a message for people."""
+
+    code: CauseCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The end of a request that ran; `reason` says why, `cause` why the text is empty if it is."""
+    """The end of a request that ran.
+
+    `reason` says how it ended. `cause` is there when no visible text came (blanks are none), and when
+    something of ours ended the answer: a loop of tokens or of calls.
+    """
 
     reason: FinishReason
     usage: Usage = Usage()
-    cause: str | None = None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The end of a request that broke."""
+    """The end of a request that broke; its `error` is the cause."""
 
     error: Exception
     usage: Usage = Usage()
+    reason: FinishReason = field(default="error", init=False)
 
 
-Event: TypeAlias = TextDelta | ThoughtDelta | ToolCallEvent | ParseNote | Done | Failed
+Event: TypeAlias = TextDelta | ThoughtDelta | ToolCallDelta | ToolCallEvent | ParseNote | Done | Failed

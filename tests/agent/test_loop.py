@@ -6,6 +6,7 @@ from gemstead.agent.loop import ToolResult, run_turns
 from gemstead.agent.tools import BUILT_IN
 from gemstead.errors import BackendError
 from gemstead.types import (
+    Cause,
     Done,
     Event,
     Failed,
@@ -94,7 +95,7 @@ def test_rounds_are_limited() -> None:
     messages = [Message.user("x")]
     end = list(run_turns(script, messages, BUILT_IN, max_rounds=3))[-1]
     assert isinstance(end, Done)
-    assert end.cause == "stopped after 3 rounds of tool calls"
+    assert end.cause == Cause("too_many_rounds", "stopped after 3 rounds of tool calls")
     assert len(messages) == 7
 
 

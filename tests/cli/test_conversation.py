@@ -17,6 +17,7 @@ def test_settings():
         ("temperature", "0.2", 0.2),
         ("top_k", "5", 5),
         ("thinking", "on", True),
+        ("max_same_calls", "0", 0),
         ("tools", "OFF", False),
         ("system", "Be brief, please.", "Be brief, please."),
         ("fold", "on", True),
@@ -39,7 +40,9 @@ def test_settings():
         ("temperature", "hot", "temperature = 'hot' is not possible; allowed is a number from 0"),
         ("temperature", "-1", "out of range"),
         ("top_k", "1.5", "allowed is a whole number"),
-        ("thinking", "yes", "allowed is on or off"),
+        ("thinking", "yes", "allowed is on, off, a number of tokens, none, "),
+        ("max_same_calls", "-1", "allowed is a whole number"),
+        ("loop_guard", "-1", "out of range"),
     ],
 )
 def test_a_wrong_setting_changes_nothing(name, text, said):

@@ -11,7 +11,7 @@ import pytest
 import gemstead
 from gemstead.cli.main import main
 from gemstead.errors import GemsteadError, WeightsError
-from gemstead.types import Done, Failed, ParseNote, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent
+from gemstead.types import Cause, Done, Failed, ParseNote, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent
 
 
 def test_the_answer_alone_is_on_stdout(gem, fake, script):
@@ -122,7 +122,9 @@ def test_a_failure_after_some_text(gem, fake):
     [
         ([TextDelta("one two"), Done("length")], "the answer was cut off"),
         ([Done("stop")], "the model wrote no text"),
-        ([Done("stop", cause="only a thought")], "the model wrote no text: only a thought"),
+        ([Done("stop", cause=Cause("ended_at_once", "nothing"))], "the model wrote no text: nothing"),
+        ([Done("length", cause=Cause("spent_thinking", "all spent"))], "the model wrote no text: all spent"),
+        ([TextDelta("ha ha"), Done("length", cause=Cause("token_loop", "a loop"))], "a loop"),
         ([ParseNote("a call without its end"), TextDelta("x"), Done("stop")], "note: a call without its end"),
     ],
 )

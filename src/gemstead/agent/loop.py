@@ -7,12 +7,14 @@ exception. One terminal event ends the turn, as it ends a request.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from gemstead.errors import GemsteadError
 from gemstead.types import (
+    Cause,
     Done,
     Event,
     Failed,
@@ -25,6 +27,10 @@ from gemstead.types import (
     ToolCallEvent,
     Usage,
 )
+
+# The same call, with the same arguments, this many times in a row ends a turn: a model may try again, poll
+# or throw dice a few times, but seldom asks a fourth time unless it is stuck.
+MAX_SAME_CALLS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,17 @@ def run_turns(
     messages: list[Message],
     tools: Sequence[Tool],
     max_rounds: int = 8,
+    max_same_calls: int = MAX_SAME_CALLS,
 ) -> Iterator[TurnEvent]:
     """Yield the events of a whole turn, tool results among them, then one Done or Failed.
 
     `messages` is the conversation so far; when the turn ends in Done it is extended in place by what
-    was said and called. After `max_rounds` requests that all called tools the turn ends with a cause.
+    was said and called. After `max_rounds` requests that all called tools the turn ends with a cause; so it
+    does when the model makes the same call `max_same_calls` times in a row (0: however often), the last of
+    which is not run.
     """
     said = list(messages)
+    same = _SameCalls(max_same_calls)
     usage = Usage()
     for _ in range(max_rounds):
         this = _Round()
@@ -78,11 +88,43 @@ def run_turns(
         # Text before a call stays out of the history: the template would place it after the results.
         said.append(Message.assistant(reasoning=this.thought or None, tool_calls=this.calls))
         for call in this.calls:
-            outcome = call_tool(call, tools)
+            same.see(call)
+            outcome = same.refusal(call) if same.cause else call_tool(call, tools)
             said.append(Message.tool(outcome.result, call=call))
             yield outcome
+        if same.cause:
+            break
     messages[:] = said
-    yield Done("tool_calls", usage, f"stopped after {max_rounds} rounds of tool calls")
+    too_many = Cause("too_many_rounds", f"stopped after {max_rounds} rounds of tool calls")
+    yield Done("tool_calls", usage, same.cause or too_many)
+
+
+@dataclass
+class _SameCalls:
+    """Counts equal calls in a row; `cause` is set once there were `most`, and stays."""
+
+    most: int
+    count: int = 0
+    last: ToolCall | None = None
+    cause: Cause | None = None
+
+    def see(self, call: ToolCall) -> None:
+        """One more call; the id is no part of what it says."""
+        last = self.last
+        is_same = last is not None and _spelled(last) == _spelled(call)
+        self.count, self.last = self.count + 1 if is_same else 1, call
+        if self.most and self.count >= self.most and self.cause is None:
+            message = f"stopped: {call.name} was called {self.count} times in a row with the same arguments"
+            self.cause = Cause("repeated_call", message)
+
+    def refusal(self, call: ToolCall) -> ToolResult:
+        """The result of a call that is not run: every call in the history has one."""
+        return ToolResult(call, f"error: not run; the same call came {self.most} times in a row", ok=False)
+
+
+def _spelled(call: ToolCall) -> tuple[str, str]:
+    """A call as text, so that True is not 1 and the order of the arguments does not matter."""
+    return call.name, json.dumps(dict(call.arguments), sort_keys=True)
 
 
 def _listen(events: Iterator[Event], into: _Round) -> Iterator[Event]:

@@ -19,6 +19,7 @@ from gemstead.types import (
     TextDelta,
     ThoughtDelta,
     ToolCall,
+    ToolCallDelta,
     ToolCallEvent,
     Usage,
 )
@@ -55,7 +56,7 @@ class Answer:
             "reasoning": self.reasoning.strip() or None,
             "tool_calls": [call_json(call, results.get(id(call))) for call in self.calls],
             "finish_reason": done.reason if done else None,
-            "cause": done.cause if done else None,
+            "cause": asdict(done.cause) if done and done.cause else None,
             "usage": asdict(self.usage),
         }
 
@@ -112,7 +113,7 @@ class Viewer:
             answer.reasoning += "\n" if answer.reasoning and not answer.reasoning.endswith("\n") else ""
         elif isinstance(event, ParseNote):
             answer.notes.append(event.message)
-        else:
+        elif isinstance(event, Done | Failed):
             answer.end = event
 
     def _show(self, event: TurnEvent) -> None:
@@ -122,6 +123,10 @@ class Viewer:
         self._end_thought()
         if isinstance(event, TextDelta):
             self.screen.text(event.text)
+        elif isinstance(event, ToolCallDelta):
+            if not event.arguments_text:  # the first piece of a call that is being written
+                self.screen.end_text()
+                self._wait(f"writing a call of {event.name}")
         elif isinstance(event, ToolCallEvent):
             self.screen.end_text()
         elif isinstance(event, ToolResult):
@@ -149,6 +154,20 @@ class Viewer:
     def _wait(self, what: str) -> None:
         if not self.silent:
             self.screen.wait(what)
+
+
+def ending(answer: Answer, limit: str) -> str | None:
+    """What a person should know about how the answer ended; `limit` is how max_tokens is written here."""
+    done = answer.end
+    if not isinstance(done, Done) or done.reason == "cancelled":
+        return None
+    if done.cause and done.cause.code in ("token_loop", "repeated_call", "too_many_rounds"):
+        return done.cause.message
+    if not answer.text.strip():
+        return f"the model wrote no text{': ' + done.cause.message if done.cause else ''}"
+    if done.reason == "length":
+        return f"the answer was cut off: {limit} or the context was reached"
+    return None
 
 
 def describe(result: ToolResult) -> str:

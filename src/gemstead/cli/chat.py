@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gemstead.agent.loop import run_turns
-from gemstead.cli.answer import Answer, Viewer, speed
+from gemstead.cli.answer import Answer, Viewer, ending, speed
 from gemstead.cli.conversation import SETTINGS, Conversation
 from gemstead.cli.keyboard import ctrl_c_stops, is_person, line_reader, read_message
 from gemstead.cli.names import Target, split_words
@@ -64,6 +64,7 @@ def chat(words: tuple[str, ...], **values: Any) -> None:
             sampling=dict(options.sampling),
             system=check_text(options.system, "--system") if options.system else None,
             thinking=options.thinking,
+            max_same_calls=options.max_same_calls,
             tools=options.tools,
             stats=screen.shows_status,
         )
@@ -142,7 +143,7 @@ class Chat:
                 stop.cancel = getattr(events, "cancel", stop.cancel)
                 return events
 
-            events = run_turns(ask, messages, tools)
+            events = run_turns(ask, messages, tools, max_same_calls=talk.max_same_calls)
             answer = Viewer(self.screen, fold=talk.fold).play(events, stop)
             if isinstance(events, Generator):
                 events.close()  # frees what the turn held
@@ -161,13 +162,11 @@ class Chat:
 
     def after(self, answer: Answer) -> None:
         """What is said under an answer."""
-        if isinstance(answer.end, Done):
-            if answer.end.reason == "length":
-                self.screen.status("the answer was cut off: max_tokens or the context was reached")
-            elif answer.end.cause and answer.end.reason != "cancelled":
-                self.screen.status(answer.end.cause)
-            if self.conversation.stats and answer.usage.completion_tokens:
-                self.screen.status(f"[{speed(answer.usage)}]")
+        said = ending(answer, "max_tokens")
+        if said is not None:
+            self.screen.status(said)
+        if self.conversation.stats and isinstance(answer.end, Done) and answer.usage.completion_tokens:
+            self.screen.status(f"[{speed(answer.usage)}]")
 
     def show_help(self, _: str) -> None:
         """/help"""

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemstead.agent.loop import MAX_SAME_CALLS
 from gemstead.agent.tools import BUILT_IN
+from gemstead.cli.options import THINKING, read_thinking
 from gemstead.errors import InputError
-from gemstead.types import Message, SamplingParams, Tool, ToolCall
+from gemstead.types import Message, SamplingParams, ThinkingChoice, Tool, ToolCall
 
 FORMAT = "gemstead-chat"
 VERSION = 1
@@ -23,6 +25,12 @@ def _switch(text: str) -> bool:
     if text.lower() not in ("on", "off"):
         raise ValueError
     return text.lower() == "on"
+
+
+def _count(text: str) -> int:
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,9 @@ SETTINGS: dict[str, Setting] = {
     "min_p": Setting(float, "a number from 0 to 1", "leave out unlikely tokens", samples=True),
     "max_tokens": Setting(int, "a whole number", "the longest answer", samples=True),
     "seed": Setting(int, "a whole number", "the same seed gives the same answer", samples=True),
-    "thinking": Setting(_switch, "on or off", "think before answering"),
+    "loop_guard": Setting(int, "a whole number", "end an answer that repeats itself so long; 0: never", True),
+    "thinking": Setting(read_thinking, THINKING, "think before answering, for that many tokens at most"),
+    "max_same_calls": Setting(_count, "a whole number", "end the turn at so many equal tool calls; 0: never"),
     "tools": Setting(_switch, "on or off", "let the model use the built-in tools"),
     "fold": Setting(_switch, "on or off", "show thoughts as one line"),
     "stats": Setting(_switch, "on or off", "show the speed after each answer"),
@@ -57,7 +67,8 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
     sampling: dict[str, Any] = field(default_factory=dict)
     system: str | None = None
-    thinking: bool = False
+    thinking: ThinkingChoice = False
+    max_same_calls: int = MAX_SAME_CALLS
     tools: bool = True
     fold: bool = False
     stats: bool = True

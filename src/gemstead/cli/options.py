@@ -9,20 +9,22 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 import gemstead
+from gemstead.agent.loop import MAX_SAME_CALLS
 from gemstead.errors import InputError
-from gemstead.types import SamplingParams
+from gemstead.types import EFFORTS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
     from gemstead.model import Model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed")
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "loop_guard")
+THINKING = f"on, off, a number of tokens, {', '.join(list(EFFORTS)[:-1])} or {list(EFFORTS)[-1]}"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -43,6 +45,32 @@ class Memory(click.ParamType[int]):
         return int(float(match[1]) * factor)
 
 
+def read_thinking(text: str) -> ThinkingChoice:
+    """What on, off, a number or an effort asks for; ValueError for anything else."""
+    word = text.strip().lower()
+    if word in ("on", "off"):
+        return word == "on"
+    effort = next((effort for effort in EFFORTS if effort == word), None)
+    if effort is not None:
+        return cast(Effort, effort)
+    if not (word.isascii() and word.isdecimal()):
+        raise ValueError
+    return int(word)
+
+
+class ThinkingOption(click.ParamType[ThinkingChoice]):
+    """on, off, a number of tokens or an effort."""
+
+    name = "thinking"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ThinkingChoice:
+        """What Request.thinking takes."""
+        try:
+            return read_thinking(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not possible; allowed are {THINKING}", param, ctx)
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of one command, as given; None and absent mean: the model's own default."""
@@ -54,9 +82,10 @@ class Options:
     memory: int | None = None
     context: int | None = None
     prefix_cache_dir: str | None = None
-    thinking: bool = False
+    thinking: ThinkingChoice = False
     system: str | None = None
     tools: bool = True
+    max_same_calls: int = MAX_SAME_CALLS
     sampling: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -69,7 +98,7 @@ class Options:
             SamplingParams(**sampling)
         except InputError as error:
             raise click.UsageError(str(error), click.get_current_context()) from None
-        return cls(thinking=values.pop("thinking") == "on", sampling=sampling, **values)
+        return cls(sampling=sampling, **values)
 
     def open(self, model: str) -> Model:
         """Open the model the way these options say."""
@@ -94,7 +123,11 @@ _OPTIONS = (
         help="What computes: C++ (native), numpy (reference), PyTorch (torch), or the fastest that can.",
     ),
     click.option(
-        "--thinking", type=click.Choice(["on", "off"]), default="off", help="Think before answering."
+        "--thinking",
+        type=ThinkingOption(),
+        default="off",
+        metavar="WHEN",
+        help=f"Think before answering: {THINKING}.",
     ),
     click.option("--system", metavar="TEXT", help="Instructions that come before the conversation."),
     click.option(
@@ -109,6 +142,19 @@ _OPTIONS = (
         "--min-p", type=float, metavar="X", help="Leave out tokens under X times the likeliest one."
     ),
     click.option("--max-tokens", type=int, metavar="N", help="End the answer after N tokens."),
+    click.option(
+        "--loop-guard",
+        type=int,
+        metavar="N",
+        help="End an answer that repeats itself for N tokens (default: 3072); 0: never.",
+    ),
+    click.option(
+        "--max-same-calls",
+        type=click.IntRange(min=0),
+        default=MAX_SAME_CALLS,
+        metavar="N",
+        help=f"End the turn at N equal tool calls in a row (default: {MAX_SAME_CALLS}); 0: never.",
+    ),
     click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
     click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),

@@ -14,12 +14,13 @@ import click
 
 from gemstead.agent.loop import run_turns
 from gemstead.agent.tools import BUILT_IN
-from gemstead.cli.answer import Answer, Viewer
+from gemstead.cli.answer import Answer, Viewer, ending
+from gemstead.cli.formats import format_options, output_format
 from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
 from gemstead.cli.options import Options, check_text, model_options, read_stdin
 from gemstead.cli.screen import Screen
 from gemstead.errors import WeightsError
-from gemstead.types import Done, Failed, Message
+from gemstead.types import Failed, Message, OutputFormat
 
 EPILOG = (
     "The first word is the model if it is pebble, an existing path, or a model's name; all other words "
@@ -30,25 +31,27 @@ EPILOG = (
 @click.command(epilog=EPILOG)
 @click.argument("words", nargs=-1, metavar="[MODEL] [PROMPT]...")
 @model_options
+@format_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
     """Ask once and print the answer.
 
     Without MODEL the small model that comes with gemstead answers: pebble.
     """
+    output = output_format(values.pop("schema"), values.pop("regex"), values.pop("choice"))
     options = Options.of(values)
     target = split_words(words, options.model)
     prompt = read_prompt(target)
     screen = Screen()
     if target.is_default:
         screen.status("using pebble, the small model that comes with gemstead; name another with -m MODEL")
-    answer = ask(target, prompt, options, Viewer(screen, silent=as_json))
+    answer = ask(target, prompt, options, output, Viewer(screen, silent=as_json))
     if isinstance(answer.end, Failed):
         raise answer.end.error
     if as_json:
         print(json.dumps(answer.as_json(target.model), ensure_ascii=False))
-    elif isinstance(answer.end, Done):
-        explain_end(answer, answer.end, screen)
+    elif (said := ending(answer, "--max-tokens")) is not None:
+        screen.status(said)
 
 
 def read_prompt(target: Target) -> str:
@@ -71,8 +74,9 @@ def read_prompt(target: Target) -> str:
     return prompt
 
 
-def ask(target: Target, prompt: str, options: Options, viewer: Viewer) -> Answer:
+def ask(target: Target, prompt: str, options: Options, output: OutputFormat | None, viewer: Viewer) -> Answer:
     """Open the model and play one turn."""
+    asked: dict[str, Any] = {} if output is None else {"output": output}
     messages = [Message.user(prompt)]
     if options.system:
         messages.insert(0, Message.system(check_text(options.system, "--system")))
@@ -82,9 +86,10 @@ def ask(target: Target, prompt: str, options: Options, viewer: Viewer) -> Answer
     with model:
         viewer.screen.say(model.note)
         events = run_turns(
-            lambda said: model.chat(said, tools, thinking=options.thinking, **options.sampling),
+            lambda said: model.chat(said, tools, thinking=options.thinking, **asked, **options.sampling),
             messages,
             tools,
+            max_same_calls=options.max_same_calls,
         )
         return viewer.play(events)
 
@@ -100,13 +105,3 @@ def open_target(target: Target, options: Options) -> Any:
             f"{error}\n({target.model!r} was taken as the model because a file or folder has that name; "
             f"if it belongs to the prompt, add -m {DEFAULT_MODEL})"
         ) from error
-
-
-def explain_end(answer: Answer, done: Done, screen: Screen) -> None:
-    """Say why an answer is short or missing."""
-    if done.reason == "length":
-        screen.status("the answer was cut off: --max-tokens or the context was reached")
-    elif not answer.text.strip():
-        screen.status(f"the model wrote no text{': ' + done.cause if done.cause else ''}")
-    elif done.cause:
-        screen.status(done.cause)

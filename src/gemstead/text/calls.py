@@ -21,7 +21,7 @@ _SPACE = " \t\r\n"
 _NAME = re.compile(rf"\s*([^\s{{(),{QUOTE_MARK}]+?):?\s*(?=[{{(]|$)")
 _NAMELESS = re.compile(r"[A-Za-z_][\w.:-]*\{")
 _NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
-_LITERALS: dict[str, Json] = {
+LITERALS: dict[str, Json] = {
     "true": True,
     "false": False,
     "null": None,
@@ -268,11 +268,11 @@ class _Reader:
             self.at = end + 1
             return text
         self.at = end
-        if word in _LITERALS:
-            return _LITERALS[word]
-        number = _number(word) if _NUMBER.fullmatch(word) else None
-        if number is not None:
-            return number
+        if word in LITERALS:
+            return LITERALS[word]
+        value = number(word)
+        if value is not None:
+            return value
         self.guess("text without delimiters taken as a string")
         if self._open[-1] == "]":
             return word
@@ -303,15 +303,15 @@ class _Reader:
 
     def _comma_separates(self, at: int) -> bool:
         word = self.text[self.at : min(at, self.at + _LONGEST_NUMBER)].strip(_SPACE)
-        if word in _LITERALS or _NUMBER.fullmatch(word):
+        if word in LITERALS or _NUMBER.fullmatch(word):
             return True
         rest = _NEXT_KEY.match(self.text, at + 1)
         return rest is not None or self.text[at + 1 : at + 64].strip(_SPACE)[:1] in ("", self._open[-1])
 
 
-def _number(word: str) -> int | float | None:
-    """The value of a number; None for one that no JSON number can hold (it then stays text)."""
-    if len(word) > _LONGEST_NUMBER:
+def number(word: str) -> int | float | None:
+    """The value of a number; None for what is none, or no JSON number can hold (it then stays text)."""
+    if len(word) > _LONGEST_NUMBER or not _NUMBER.fullmatch(word):
         return None
     if word.lstrip("+-").isdecimal():
         return int(word)

@@ -14,8 +14,18 @@ from collections.abc import Callable, Iterable
 from gemstead.text import control
 from gemstead.text.calls import QUOTE_MARK, read_calls
 from gemstead.text.control import CONTROL_TEXTS
+from gemstead.text.fragments import CallFragments, json_text
 from gemstead.text.tokenizer import Tokenizer
-from gemstead.types import Event, ParseNote, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent
+from gemstead.types import (
+    Event,
+    Json,
+    ParseNote,
+    TextDelta,
+    ThoughtDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEvent,
+)
 
 _CONTROL = re.compile("|".join(re.escape(t) for t in sorted(CONTROL_TEXTS.values(), key=len, reverse=True)))
 _LONGEST_CONTROL = max(map(len, CONTROL_TEXTS.values()))
@@ -32,8 +42,10 @@ def new_call_id() -> str:
 class Parser:
     """The state of reading one answer. `in_thought`: the prompt has already opened a thought.
 
-    `new_id` names the calls found. Feed ids (needs a tokenizer) or raw text with the control tokens
-    spelled out, not both; then finish() once.
+    `constrained_calls`: calls were sampled under a grammar, so none can turn out malformed, and their
+    fragments leave as they are written; otherwise they leave when the call has ended. `new_id` names
+    the calls. Feed ids (needs a tokenizer) or raw text with the control tokens spelled out, not both;
+    then finish() once.
     """
 
     def __init__(
@@ -41,6 +53,7 @@ class Parser:
         tokenizer: Tokenizer | None = None,
         *,
         in_thought: bool = False,
+        constrained_calls: bool = False,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._tokenizer = tokenizer
@@ -52,6 +65,10 @@ class Parser:
         self._held: str | None = None if in_thought else ""  # text that may be a thought lacking <|channel>
         self._newline = False  # the newline that the template puts before <channel|>
         self._body: list[str] = []
+        self._is_eager = constrained_calls
+        self._fragments: CallFragments | None = None  # of the call that is being written
+        self._num_calls = 0
+        self._call_id = ""  # of the next call
         self._tail = ""  # raw text that may be the beginning of a spelled control token
 
     @property
@@ -114,7 +131,7 @@ class Parser:
         if not text:
             return
         if self._state == "call":
-            self._body.append(text)
+            self._call_text(text)
         elif self._state == "thought":
             if self._label is None:
                 self._emit_thought(text)
@@ -187,7 +204,7 @@ class Parser:
                 self._end_label(closed=True)
                 self._note("a call inside an unclosed thought")
             self._release()
-            self._state = "call"
+            self._begin_call()
         elif token == control.CHANNEL_OPEN:
             if self._state == "thought":
                 self._end_label(closed=True)
@@ -219,17 +236,48 @@ class Parser:
 
     def _control_in_call(self, token: str) -> None:
         if token == control.QUOTE:
-            self._body.append(QUOTE_MARK)
+            self._call_text(QUOTE_MARK)
         elif token in (control.CALL_CLOSE, control.RESPONSE_OPEN):
             self._end_call(closed=True, ending=token)
         elif token == control.CALL_OPEN:
             self._end_call(closed=True)
             self._note("a call opened inside a call", token)
-            self._state = "call"
+            self._begin_call()
         elif token in _ENDS:
             self._end_call(closed=False)
         else:
             self._note("a control token inside a call left out", token)
+
+    # --- the inside of a call ---
+
+    def _begin_call(self) -> None:
+        self._state, self._fragments = "call", CallFragments() if self._is_eager else None
+
+    def _call_text(self, text: str) -> None:
+        self._body.append(text)
+        if self._fragments is None:
+            return
+        was_named = self._fragments.name is not None
+        more = self._fragments.feed(text)
+        if self._fragments.name is not None:
+            if not was_named:
+                self._delta(self._fragments.name, "")
+            if more:
+                self._delta(self._fragments.name, more)
+
+    def _delta(self, name: str, arguments_text: str) -> None:
+        self._call_id = self._call_id or self._new_id()
+        self._events.append(ToolCallDelta(self._num_calls, self._call_id, name, arguments_text))
+
+    def _whole_call(self, name: str, arguments: dict[str, Json]) -> None:
+        """A call has ended: what of it was not sent, and the call itself."""
+        begun, self._fragments = self._fragments, None
+        if begun is None or begun.name is None:
+            self._delta(name, json_text(arguments))
+        elif not begun.is_whole:
+            self._delta(name, json_text(arguments).removeprefix(begun.sent))
+        self._events.append(ToolCallEvent(ToolCall(name, arguments, self._call_id)))
+        self._num_calls, self._call_id = self._num_calls + 1, ""
 
     def _end_call(self, *, closed: bool, ending: str = "") -> None:
         body = "".join(self._body)
@@ -238,7 +286,9 @@ class Parser:
         raw = control.CALL_OPEN + body.replace(QUOTE_MARK, control.QUOTE) + ending
         found = read_calls(body, closed=closed)
         for name, arguments in found.calls:
-            self._events.append(ToolCallEvent(ToolCall(name, arguments, self._new_id())))
+            self._whole_call(name, arguments)
+        if self._call_id:  # its beginning was sent, its end never came
+            self._num_calls, self._call_id = self._num_calls + 1, ""
         if found.error is not None:
             why = "cut off" if not closed else "malformed"
             self._note(f"a tool call is {why} and shown as text: {found.error}", raw)
@@ -256,9 +306,11 @@ def parse(raw: str, *, in_thought: bool = False, new_id: Callable[[], str] = new
 
 
 def joined(events: Iterable[Event]) -> list[Event]:
-    """The same events with runs of text, and runs of thought, made one."""
+    """The same events with runs of text, and runs of thought, made one, and calls without their pieces."""
     result: list[Event] = []
     for event in events:
+        if isinstance(event, ToolCallDelta):
+            continue
         last = result[-1] if result else None
         if isinstance(event, TextDelta) and isinstance(last, TextDelta):
             result[-1] = TextDelta(last.text + event.text, last.logprobs + event.logprobs)
