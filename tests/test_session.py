@@ -120,7 +120,7 @@ def test_thought_and_calls():
             {"max_tokens": 6},
             "length",
             "spent_thinking",
-            "all 6 tokens were spent thinking",
+            "5 of 6 tokens were spent thinking",
         ),
         ("the end", {"stop": ("the",)}, "stop", "stop_string", "the answer began with a stop string"),
         ("the end", {"max_tokens": 0}, "length", "no_tokens_allowed", "max_tokens is 0"),

@@ -305,10 +305,8 @@ def _cause(reason: FinishReason, reader: _Reader) -> Cause | None:
     if reason == "length" and count == 0:
         return Cause("no_tokens_allowed", "no token was allowed: max_tokens is 0")
     if reason == "length" and reader.reasoning_tokens:
-        return Cause(
-            "spent_thinking",
-            f"all {count} tokens were spent thinking; allow more max_tokens, or turn thinking off",
-        )
+        spent = f"{reader.reasoning_tokens} of {count} tokens were spent thinking"
+        return Cause("spent_thinking", f"{spent}; allow more max_tokens, or turn thinking off")
     if reason == "length":
         return Cause(
             "spent_without_text", f"all {count} tokens were spent without text; allow more max_tokens"

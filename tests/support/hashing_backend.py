@@ -89,7 +89,8 @@ class HashingBackend:
         self.spec = spec or hashing_spec()
         self.fail_on: set[int] = set()
         self.nan_on: set[int] = set()
-        self.likely: list[int] = []  # tokens that this model likes to say
+        self.likely: list[int] = []  # tokens that this model likes to say, and by how much
+        self.liking = 4.0
         self.forwards = 0
         self.most_rows = 0
         drafter = DrafterSpec("hashing-drafter", 2, 2, self.spec.vocab_size, (), 4096)
@@ -126,7 +127,7 @@ class HashingBackend:
             s = next(s for s in batch.sequences if s.start <= row < s.start + s.count)
             ids = self._visible(batch.cache, s, s.position + row - s.start)
             logits = oracle_logits(ids, self.spec)
-            logits[self.likely] += np.float32(4)
+            logits[self.likely] += np.float32(self.liking)
             values.append(logits * np.nan if int(batch.token_ids[row]) in self.nan_on else logits)
             hidden.append(oracle_hidden(ids))
         rows = np.array(values, np.float32).reshape(-1, self.spec.vocab_size)

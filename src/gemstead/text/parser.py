@@ -97,10 +97,12 @@ class Parser:
 
     def finish(self) -> list[Event]:
         """The events of whatever was still held back. The parser is done after this."""
-        if self._stream is not None:
-            self._text(self._stream.finish())
-        self._whole_text(self._tail)
+        rest = (self._stream.finish() if self._stream is not None else "") + self._tail
         self._tail = ""
+        if self._state == "call":  # half a character, or half a token, is no piece of an argument
+            self._body.append(rest)
+        else:
+            self._text(rest)
         if self._state == "call":
             self._end_call(closed=False)
         elif self._state == "thought":
