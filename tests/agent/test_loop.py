@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator
 
-from gemstead.agent.loop import ToolResult, run_turns
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemstead.agent.loop import MAX_SAME_CALLS, ToolResult, run_turns
 from gemstead.agent.tools import BUILT_IN
 from gemstead.errors import BackendError
 from gemstead.types import (
@@ -15,6 +19,7 @@ from gemstead.types import (
     ThoughtDelta,
     Tool,
     ToolCall,
+    ToolCallDelta,
     ToolCallEvent,
     Usage,
 )
@@ -97,6 +102,79 @@ def test_rounds_are_limited() -> None:
     assert isinstance(end, Done)
     assert end.cause == Cause("too_many_rounds", "stopped after 3 rounds of tool calls")
     assert len(messages) == 7
+
+
+def counting() -> tuple[Tool, list[object]]:
+    """A tool with a memory of its calls."""
+    seen: list[object] = []
+
+    def note(x: object) -> str:
+        seen.append(x)
+        return str(len(seen))
+
+    return Tool("note", parameters={"properties": {"x": {}, "y": {}}}, function=note), seen
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_the_same_call_again_and_again_ends_the_turn(most: int) -> None:
+    tool, seen = counting()
+    script = Script(*(call("note", x=1) for _ in range(8)))
+    messages = [Message.user("x")]
+    events = list(run_turns(script, messages, (tool,), max_same_calls=most))
+    end = events[-1]
+    assert isinstance(end, Done)
+    assert end.reason == "tool_calls"
+    assert end.cause is not None
+    assert end.cause.code == "repeated_call"
+    assert f"note was called {most} times in a row" in end.cause.message
+    assert len(seen) == most - 1
+    assert [e.ok for e in events if isinstance(e, ToolResult)] == [True] * (most - 1) + [False]
+    assert len(script.asked) == most
+    assert [m.role for m in messages[-2:]] == ["assistant", "tool"]
+    assert sum(isinstance(e, Done | Failed) for e in events) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from([1, True, 1.0, "1", [1], None]), min_size=1, max_size=3), max_size=7),
+    st.integers(0, 4),
+)
+def test_only_equal_calls_in_a_row_count(rounds: list[list[object]], most: int) -> None:
+    """Calls of one round and of several count alike; True is not 1. The first run of `most` ends it."""
+    made = [[ToolCall("note", {"x": x}, f"{i}{k}") for k, x in enumerate(r)] for i, r in enumerate(rounds)]
+    script = Script(*([*map(ToolCallEvent, calls), Done("tool_calls")] for calls in made), answer("ok"))
+    tool, seen = counting()
+    messages = [Message.user("x")]
+    events = list(run_turns(script, messages, (tool,), max_rounds=9, max_same_calls=most))
+    flat = [repr(x) for r in rounds for x in r]
+    ends = [n for n in range(most, len(flat) + 1) if most and len(set(flat[n - most : n])) == 1]
+    assert len(seen) == (ends[0] - 1 if ends else len(flat))
+    end = events[-1]
+    assert isinstance(end, Done)
+    assert (end.cause is not None and end.cause.code == "repeated_call") == bool(ends)
+    asked = [c.id for m in messages for c in m.tool_calls]
+    assert [m.tool_call_id for m in messages if m.role == "tool"] == asked  # every call has its result
+
+
+def test_the_order_of_arguments_does_not_matter_and_the_default_holds() -> None:
+    tool, _ = counting()
+    rounds = [call("note", **dict(pairs)) for pairs in [(("x", 1), ("y", 2)), (("y", 2), ("x", 1))] * 4]
+    script = Script(*rounds)
+    end = list(run_turns(script, [Message.user("x")], (tool,)))[-1]
+    assert isinstance(end, Done)
+    assert end.cause is not None
+    assert end.cause.code == "repeated_call"
+    assert len(script.asked) == MAX_SAME_CALLS
+
+
+def test_pieces_of_calls_pass_through() -> None:
+    made = ToolCall("note", {"x": 1}, "a")
+    piece = ToolCallDelta(0, "a", "note", '{"x": 1}')
+    script = Script([piece, ToolCallEvent(made), Done("tool_calls")], answer("ok"))
+    tool, seen = counting()
+    events = list(run_turns(script, [Message.user("x")], (tool,)))
+    assert events[:2] == [piece, ToolCallEvent(made)]
+    assert seen == [1]
 
 
 def test_a_failure_ends_the_turn_and_leaves_the_history() -> None:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 
 from gemstead.agent.loop import ToolResult
-from gemstead.cli.answer import MAX_SHOWN, Viewer, describe, one_line, speed
+from gemstead.cli.answer import MAX_SHOWN, Viewer, describe, ending, one_line, speed
 from gemstead.cli.screen import Screen
-from gemstead.types import Done, ParseNote, TextDelta, ThoughtDelta, ToolCall, ToolCallEvent, Usage
+from gemstead.types import (
+    Cause,
+    Done,
+    Failed,
+    ParseNote,
+    TextDelta,
+    ThoughtDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEvent,
+    Usage,
+)
 
 CALL = ToolCall("calculator", {"expression": "6*7"}, "c1")
 TURN = [
@@ -30,6 +41,30 @@ def test_text_before_a_call_is_shown_but_is_not_the_answer(capsys):
 def test_silence(capsys):
     Viewer(Screen(), silent=True).play(TURN)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_call_that_is_being_written_is_no_end(capsys):
+    pieces = [ToolCallDelta(0, "c1", "calculator"), ToolCallDelta(0, "c1", "calculator", '{"expression": ')]
+    answer = Viewer(Screen()).play([ThoughtDelta("hm"), TextDelta("So:"), *pieces, Done("length")])
+    assert (answer.text, answer.calls) == ("So:", [])
+    assert answer.end == Done("length")
+    assert capsys.readouterr().out == "So:\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([TextDelta("a"), Done("stop")], None),
+        ([Done("cancelled", cause=Cause("cancelled", "x"))], None),
+        ([TextDelta("a"), Done("length")], "the answer was cut off: max_tokens or the context was reached"),
+        ([TextDelta(" "), Done("stop", cause=Cause("ended_at_once", "no"))], "the model wrote no text: no"),
+        ([TextDelta("a"), Done("length", cause=Cause("token_loop", "a loop"))], "a loop"),
+        ([Done("tool_calls", cause=Cause("repeated_call", "again"))], "again"),
+        ([Failed(ValueError())], None),
+    ],
+)
+def test_how_it_ended(events, said):
+    assert ending(Viewer(Screen(), silent=True).play(events), "max_tokens") == said
 
 
 @pytest.mark.parametrize("count", range(1, len(TURN)))

@@ -158,3 +158,20 @@ def test_a_prompt_is_wrong_usage(gem, fake):
     ran = gem("chat", "pebble", "hello")
     assert ran.code == 2
     assert "'hello' is not a model here" in ran.err
+
+
+def test_settings_of_thought_and_guards_reach_the_model(gem, fake, script, tmp_path):
+    """Set in one chat, saved, loaded in another: the same requests."""
+    file = tmp_path / "talk.json"
+    settings = "/set thinking 64\n/set loop_guard 0\n/set max_same_calls 2\n"
+    model = fake(script.calls("calculator", expression="1"), script.calls("calculator", expression="1"))
+    ran = gem("chat", stdin=f"{settings}hi\n/save {file}\n/show\n")
+    assert [(a["thinking"], a["loop_guard"]) for a in model.asked] == [(64, 0)] * 2
+    assert "stopped: calculator was called 2 times in a row" in ran.err
+    assert "thinking = 64" in ran.err
+    model = fake(script.says("ok"))
+    gem("chat", stdin=f"/load {file}\nhi\n")
+    assert (model.asked[0]["thinking"], model.asked[0]["loop_guard"]) == (64, 0)
+    model = fake(script.says("ok"))
+    gem("chat", "--thinking", "low", stdin="hi\n/set thinking maybe\n")
+    assert model.asked[0]["thinking"] == "low"

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from gemstead.backend import TABLE
-from gemstead.cli.options import Memory, check_text, read_stdin
+from gemstead.cli.options import Memory, check_text, read_stdin, read_thinking
 from gemstead.errors import InputError
 
 
@@ -72,6 +72,41 @@ def test_options_reach_the_model(gem, fake, script):
         "min_p": 0.1,
     }
     assert (asked["max_tokens"], asked["seed"], asked["thinking"]) == (20, 9, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("on", True),
+        ("OFF", False),
+        ("0", 0),
+        ("300", 300),
+        ("low", "low"),
+        ("none", "none"),
+        ("High", "high"),
+    ],
+)
+def test_thinking(gem, fake, script, text, wanted):
+    model = fake(script.says("ok"))
+    assert gem("run", "--thinking", text, "hi").code == 0
+    asked = model.asked[0]["thinking"]
+    assert (asked, type(asked)) == (wanted, type(wanted))
+
+
+@pytest.mark.parametrize("text", ["", "maybe", "-1", "1.5", "1e3", "²", "onn"])
+def test_thinking_that_is_none(text):
+    with pytest.raises(ValueError):
+        read_thinking(text)
+
+
+def test_guards_reach_the_turn(gem, fake, script):
+    model = fake(*(script.calls("calculator", expression="1") for _ in range(3)))
+    ran = gem("run", "--loop-guard", "0", "--max-same-calls", "2", "-m", "pebble", "hi")
+    assert model.asked[0]["loop_guard"] == 0
+    assert len(model.asked) == 2
+    assert "stopped: calculator was called 2 times in a row with the same arguments" in ran.err
+    model = fake(*(script.calls("calculator", expression="1") for _ in range(6)), script.says("ok"))
+    assert gem("run", "--max-same-calls", "0", "-m", "pebble", "hi").out == "ok\n"
 
 
 def test_what_is_not_given_is_the_models_choice(gem, fake, script):

@@ -1,0 +1,90 @@
+"""--schema, --regex and --choice: what reaches the model, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gemstead.types import OutputFormat
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+SMALL = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+def asked_for(gem, fake, script, *args):
+    model = fake(script.says("ok"))
+    assert gem("run", *args, "hi").code == 0
+    return model.asked[0].get("output")
+
+
+def test_formats_reach_the_model(gem, fake, script, tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(SCHEMA), encoding="utf-8")
+    wanted = OutputFormat("json_schema", SCHEMA)
+    assert asked_for(gem, fake, script, "--schema", json.dumps(SCHEMA)) == wanted
+    assert asked_for(gem, fake, script, "--schema", str(file)) == wanted
+    assert asked_for(gem, fake, script, "--regex", "[0-9]+") == OutputFormat("regex", "[0-9]+")
+    choices = asked_for(gem, fake, script, "--choice", "yes", "--choice", "no, never")
+    assert choices == OutputFormat("choice", ("yes", "no, never"))
+    assert asked_for(gem, fake, script) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--schema", "nothing.json"], "cannot be read as a file (No such file or directory); give a file"),
+        (["--schema", "{"], "the schema is not JSON"),
+        (["--schema", "bytes"], "cannot be read as a file (it is no UTF-8 text)"),
+        (["--schema", "list"], "the file list holds no JSON object"),
+        (["--schema", "text"], "the file text is not JSON"),
+        (["--schema", "{}", "--regex", "a"], "an answer has one format"),
+        (["--regex", "a", "--choice", "a"], "an answer has one format"),
+        (["--choice", "a", "--choice", ""], "a --choice cannot be empty"),
+    ],
+)
+def test_wrong_formats_are_wrong_usage(gem, fake, script, tmp_path, monkeypatch, args, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "list").write_text("[1]")
+    (tmp_path / "text").write_text("hello")
+    model = fake(script.says("ok"))
+    ran = gem("run", *args, "hi")
+    assert ran.code == 2
+    assert said in ran.err
+    assert model.opened == []
+
+
+@pytest.mark.parametrize(
+    ("args", "check"),
+    [
+        (["--choice", "yes", "--choice", "no"], lambda out: out in ("yes", "no")),
+        (["--regex", "[0-9]{3}"], lambda out: out.isdecimal() and len(out) == 3),
+        (["--schema", json.dumps(SMALL)], lambda out: 0 <= json.loads(out)["n"] <= 99),
+    ],
+)
+def test_pebble_keeps_to_them(gem, args, check):
+    ran = gem("run", "-m", "pebble", "--no-tools", "--temperature", "0", *args, "Are you there?")
+    assert ran.code == 0, ran.err
+    assert check(ran.out.strip())
+
+
+def test_a_number_without_end_is_ended(gem):
+    """pebble, asked for any integer at temperature 0, writes sevens for ever."""
+    options = ("--no-tools", "--temperature", "0", "--loop-guard", "200", "--schema", json.dumps(SCHEMA))
+    ran = gem("run", "-m", "pebble", *options, "Are you there?")
+    assert ran.code == 0
+    assert "over and over and was stopped after" in ran.err
+
+
+def test_what_cannot_be_kept_is_named(gem):
+    ran = gem("run", "-m", "pebble", "--schema", '{"not": {}}', "hi")
+    assert ran.code == 1
+    assert "not" in ran.err
+    assert "Traceback" not in ran.err
