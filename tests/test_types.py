@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from gemstead.errors import InputError
-from gemstead.types import Message, SamplingParams, Tool, ToolCall
+from gemstead.types import EFFORTS, CauseCode, Failed, Message, SamplingParams, Tool, ToolCall
 
 
 def test_messages_by_role():
@@ -58,6 +60,8 @@ def test_the_defaults_are_the_model_cards():
         ("repetition_penalty", 0.0),
         ("presence_penalty", 2.1),
         ("frequency_penalty", -2.1),
+        ("loop_guard", -1),
+        ("loop_guard", 0.5),
     ],
 )
 def test_a_sampling_value_out_of_range(name, value):
@@ -73,3 +77,13 @@ def test_stop_is_a_tuple_of_texts(stop):
 
 def test_tools_are_equal_by_declaration():
     assert Tool("f", function=print) == Tool("f", function=len)
+
+
+def test_every_cause_and_effort_is_explained():
+    page = (Path(__file__).parents[1] / "docs/guides/answers.md").read_text(encoding="utf-8")
+    for word in (*get_args(CauseCode), *EFFORTS):
+        assert f"\n| `{word}` |" in page, word
+
+
+def test_a_failure_has_its_reason_too():
+    assert Failed(ValueError("x")).reason == "error"
