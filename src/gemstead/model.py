@@ -160,7 +160,7 @@ class Model:
     def generate(self, token_ids: Listing[int], sampling: SamplingParams | None = None) -> list[int]:
         """The ids the model adds, up to max_tokens, the context, or an ending id, which is included.
 
-        Without `sampling` the model's own defaults hold (`Model.sampling`).
+        Without `sampling` the model's own defaults hold (`Model.sampling`). No loop guard: that is chat()'s.
         """
         self._check_open()
         sampling = self.sampling if sampling is None else sampling

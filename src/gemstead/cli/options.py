@@ -25,6 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "loop_guard")
 THINKING = f"on, off, a number of tokens, {', '.join(list(EFFORTS)[:-1])} or {list(EFFORTS)[-1]}"
+_LOOP_GUARD = SamplingParams().loop_guard
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -146,7 +147,7 @@ _OPTIONS = (
         "--loop-guard",
         type=int,
         metavar="N",
-        help="End an answer that repeats itself for N tokens (default: 3072); 0: never.",
+        help=f"End an answer that repeats itself for N tokens (default: {_LOOP_GUARD}); 0: never.",
     ),
     click.option(
         "--max-same-calls",

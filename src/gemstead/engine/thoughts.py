@@ -40,7 +40,7 @@ class Thoughts:
     def __init__(
         self, rules: ThoughtRules, vocab_size: int, inner: Constraint | None = None, *, in_thought: bool
     ) -> None:
-        self._rules, self._vocab_size, self.inner = rules, vocab_size, inner
+        self._rules, self._vocab_size, self._inner = rules, vocab_size, inner
         self._begins_in_thought = in_thought
         self._start()
 
@@ -57,7 +57,7 @@ class Thoughts:
             only = np.zeros(self._vocab_size, np.bool_)
             only[self._forced[0]] = True
             return only
-        inner = None if self.inner is None else self.inner.mask()
+        inner = None if self._inner is None else self._inner.mask()
         if self._state != "text" or self._has_room():
             return inner
         allowed: Bools = (
@@ -70,8 +70,8 @@ class Thoughts:
 
     def accept(self, token_id: int) -> None:
         """The token was emitted."""
-        if self.inner is not None:
-            self.inner.accept(token_id)
+        if self._inner is not None:
+            self._inner.accept(token_id)
         self._follow(token_id)
 
     def _follow(self, token_id: int) -> None:
@@ -92,8 +92,8 @@ class Thoughts:
 
     def rollback(self, count: int) -> None:
         """Take back the last tokens: the rest is gone through again."""
-        if self.inner is not None:
-            self.inner.rollback(count)
+        if self._inner is not None:
+            self._inner.rollback(count)
         kept = self._accepted[: len(self._accepted) - count]
         self._start()
         for token_id in kept:
@@ -101,7 +101,7 @@ class Thoughts:
 
     def is_done(self) -> bool:
         """Whether the inner constraint leaves nothing to say."""
-        return self.inner is not None and self.inner.is_done()
+        return self._inner is not None and self._inner.is_done()
 
     def _has_room(self) -> bool:
         """Whether a thought may be opened now: the first one always, if only to be empty."""
