@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from gemstead.engine.constraint import Constraint
 from gemstead.engine.engine import Engine
-from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, answer_grammar, check_grammar
+from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, check_grammar
 from gemstead.engine.sequence import Accepted, Sequence
 from gemstead.errors import InputError
+from gemstead.text.answers import answer_grammar
 from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import Parser
 from gemstead.text.template import NEWEST, render

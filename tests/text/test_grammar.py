@@ -122,6 +122,19 @@ FEATURES = {
     "odd names": of(
         **{"a b": {"type": "integer"}, "type": {"type": "null"}, "x:y": {}, "Ünï": {}, "description": {}}
     ),
+    "values and limits": of(a={"enum": ["a", "abc"], "minLength": 2}, b={"enum": [1, 2, 3], "const": 2}),
+    "closed halves": of(
+        a={
+            "allOf": [{"properties": {"x": {"type": "null"}}, "additionalProperties": False}],
+            "properties": {"x": {}, "y": {}},
+            "type": "object",
+        },
+        b={"type": "object", "properties": {"x": {"type": "null"}, "y": False}},
+    ),
+    "patterns of scripts": of(
+        a={"type": "string", "pattern": "^https?:\\/\\/x\\/$"},
+        b={"type": "string", "pattern": "^[[/]\\S\\D$"},
+    ),
     "no types": {"properties": {"a": {"minLength": 2, "maxLength": 3}, "b": {"items": {"type": "null"}}}},
 }
 
@@ -161,6 +174,9 @@ def test_any_of_several_tools():
         ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "needs 2 items"),
         ({"type": "string", "enum": [1, 2]}, "allows no value"),
         ({"properties": {"a": {}}, "required": ["b"], "type": "object"}, "requires b"),
+        ({"$id": "http://example.org/y", "$ref": "#/$defs/z"}, "'$id'"),
+        ({"enum": ["a"], "pattern": "b"}, "'pattern' beside"),
+        ({"enum": [1, 2], "minimum": 3}, "allows no value"),
         (False, "allows no value"),
     ],
 )
@@ -169,6 +185,17 @@ def test_what_cannot_be_guaranteed_is_named(schema, word):
         call_grammar([Tool("t", "", of(x=schema))], TOKENIZER.control)
     assert word in str(error.value)
     assert "tool t" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "f{}", "f(", "x:", "a,b", "a\nb", "call\u200b"])
+def test_names_that_could_not_be_read_back(name):
+    with pytest.raises(InputError, match="cannot have the name"):
+        call_grammar([Tool(name)], TOKENIZER.control)
+
+
+def test_two_tools_of_one_name():
+    with pytest.raises(InputError, match="two tools have the name 'f'"):
+        call_grammar([Tool("f"), Tool("f")], TOKENIZER.control)
 
 
 def test_references_in_a_circle():
