@@ -330,7 +330,9 @@ def judge_answer(request: Request, stream: Stream) -> str:
 
 def fault(value: Any, schema: Mapping[str, Any]) -> str | None:
     """What jsonschema says against a value, formats included where it knows them."""
-    checker = jsonschema.Draft202012Validator(dict(schema), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    checker = jsonschema.Draft202012Validator(
+        dict(schema), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
     error = next(iter(checker.iter_errors(value)), None)
     return None if error is None else f"{error.message} in {value!r:.200}"
 
