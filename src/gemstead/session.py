@@ -180,6 +180,7 @@ class Session:
             thinking=request.thinking,
             generation=self._generation,
             size_class=self._engine.spec.size_class,
+            corrected=True,
         )
         if prompt.media:
             kinds = ", ".join(sorted({slot.part.kind for slot in prompt.media}))
