@@ -45,7 +45,7 @@ from gemstead.weights.store import open_store
 from gemstead.weights.vocabulary import read_vocabulary
 
 Schema = dict[str, Any]
-AT_ONCE = 8  # requests in the engine together
+AT_ONCE = 16  # requests in the engine together
 MOST_TOKENS = 400
 WORDS = ("city", "from", "to", "limit", "when", "tags", "mode", "query", "unit", "count", "filter", "path")
 ODD_NAMES = (

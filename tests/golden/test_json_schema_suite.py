@@ -44,6 +44,7 @@ ASSERTED = "a format is always asserted"
 ORDER = "properties come in the order of the grammar"
 ONE_WAY = "a number that the schema lists is written in one way"
 WHOLE = "an integer is written without a point or an exponent"
+CLASSES = "a class of an expression holds what it does in ECMAScript and in Python"
 BESIDE = "keywords beside $ref count, as since 2019-09"
 RULES: dict[str, list[Rule]] = {
     "answer": [
@@ -54,6 +55,7 @@ RULES: dict[str, list[Rule]] = {
         Rule(ORDER, "narrow", 1, r"const\.json#1$", "order"),
         Rule(ONE_WAY, "narrow", 8, r"(const|enum)\.json", r"float|\.0\]"),
         Rule(WHOLE, "narrow", 3, r"type\.json|overflow", r"float|overflow"),
+        Rule(CLASSES, "narrow", 8, r"ecmascript-regex\.json"),
         Rule(BESIDE, "narrow", 1, r"draft7/ref\.json", "maxItems ignored"),
     ],
     "call": [
@@ -78,6 +80,7 @@ RULES: dict[str, list[Rule]] = {
             r"additional|other properties",
         ),
         Rule("a number has 15 digits before the point at most", "narrow", 8, r"bignum", "bignum"),
+        Rule(CLASSES, "narrow", 10, r"ecmascript-regex\.json"),
         Rule(BESIDE, "narrow", 1, r"draft7/ref\.json", "maxItems ignored"),
     ],
 }
@@ -136,7 +139,7 @@ def rule_for(side: str, direction: str, name: str, description: str) -> int | No
 
 
 @pytest.mark.parametrize(
-    ("side", "accepted", "agreeing"), [("answer", 279, 1610), ("call", 214, 1204)], ids=["answer", "call"]
+    ("side", "accepted", "agreeing"), [("answer", 279, 1602), ("call", 214, 1194)], ids=["answer", "call"]
 )
 def test_suite(side: str, accepted: int, agreeing: int) -> None:
     taken, agreed, found, unexplained = 0, 0, Counter[int](), []

@@ -101,32 +101,35 @@ def _whole(pattern: str) -> str:
     return branches[0] if len(branches) == 1 else "(" + "|".join(f"({branch})" for branch in branches) + ")"
 
 
-# What ECMAScript, whose expressions JSON Schema's are, means by these: digits and words of ASCII, and its
-# own list of blanks. What stands between the brackets.
-_CLASSES: Mapping[str, str] = {
-    "d": "0-9",
-    "w": "A-Za-z0-9_",
-    "s": r"\t\n\x0b\x0c\r\u{a0}\u{feff}\u{2028}\u{2029}\p{Zs}",
+# What these classes hold in every dialect, and what they hold in any: ECMAScript's, whose expressions JSON
+# Schema's are, and Python's, whose jsonschema often has the last word. What stands between the brackets.
+_CLASSES: Mapping[str, tuple[str, str]] = {
+    "d": ("0-9", r"\p{Nd}"),
+    "w": ("A-Za-z0-9_", r"\p{L}\p{M}\p{N}\p{Pc}\u{200c}\u{200d}"),
+    "s": (r"\t\n\x0b\x0c\r\p{Zs}", r"\t\n\x0b\x0c\r\x1c-\x1f\x85\u{feff}\u{2028}\u{2029}\p{Zs}"),
 }
 
 
 def plain_classes(pattern: str) -> str:
-    """The classes that ECMAScript and this compiler take differently, spelled out.
+    """The classes that dialects take differently, spelled out so that they allow what all of them do.
 
     To the compiler brackets inside brackets are a union, and doubled signs there are operators.
     """
-    out, at, in_class = "", 0, False
+    out, at, in_class, is_negated = "", 0, False, False
     while at < len(pattern):
         step = pattern[at : at + 2] if pattern[at] == "\\" else pattern[at]
         at += len(step)
-        inner = _CLASSES.get(step[1:].lower(), "") if step[0] == "\\" else ""
-        if inner:
-            negated = "^" if step[1].isupper() else ""
-            out += inner if in_class and not negated else f"[{negated}{inner}]"
+        sets = _CLASSES.get(step[1:].lower()) if step[0] == "\\" else None
+        if sets is not None:
+            inverted = step[1].isupper()
+            inner = sets[inverted != (in_class and is_negated)]
+            out += inner if in_class and not inverted else f"[{'^' * inverted}{inner}]"
         elif in_class and (step in "[&~" or (step == "-" and out.endswith("-"))):
             out += "\\" + step
         else:
-            in_class = (in_class or step == "[") and step != "]"
+            if step == "[":
+                in_class, is_negated = True, pattern.startswith("^", at)
+            in_class = in_class and step != "]"
             out += step
     return out
 
