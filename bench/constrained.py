@@ -47,6 +47,7 @@ from gemstead.weights.vocabulary import read_vocabulary
 Schema = dict[str, Any]
 AT_ONCE = 16  # requests in the engine together
 MOST_TOKENS = 400
+CONTEXT = 4096
 WORDS = ("city", "from", "to", "limit", "when", "tags", "mode", "query", "unit", "count", "filter", "path")
 ODD_NAMES = (
     "a b",
@@ -97,7 +98,13 @@ def random_model(folder: Path, seed: int) -> Model:
     size = len(vocabulary.tokens)
     with open_store(pebble.path()) as store:
         ids = store.spec.tokens
-    spec = replace(VARIANTS["tiny-e2b"], vocab_size=size, vocab_size_per_layer_input=size, tokens=ids)
+    spec = replace(
+        VARIANTS["tiny-e2b"],
+        vocab_size=size,
+        vocab_size_per_layer_input=size,
+        tokens=ids,
+        max_position_embeddings=CONTEXT,
+    )
     path = folder / "random.gguf"
     write(path, spec, "f32", vocabulary, seed)
     return gemstead.open(path, memory="256MB", threads=1)
