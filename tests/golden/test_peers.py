@@ -354,9 +354,7 @@ def test_19_unions_and_references_do_not_collapse() -> None:
     schema = {
         "type": "object",
         "properties": {"to": {"anyOf": [{"$ref": "#/$defs/place"}, {"type": "null"}]}},
-        "$defs": {
-            "place": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-        },
+        "$defs": {"place": city},
     }
     text = render([Message.user("Q")], [Tool("go", "", schema)], corrected=True).text
     assert 'to:{nullable:true,properties:{city:{type:<|"|>STRING<|"|>}}' in text

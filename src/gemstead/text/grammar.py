@@ -34,7 +34,7 @@ any_list: "[" "]" | "[" any ("," any)* "]"
 any_object: "{" "}" | "{" any_pair ("," any_pair)* "}"
 any_pair: NAME ":" any
 NAME: /[A-Za-z_][A-Za-z0-9_]{0,40}/
-NUMBER: /-?(0|[1-9][0-9]{0,14})([.][0-9]{1,14})?/"""
+NUMBER: /-?(0|[1-9][0-9]{0,14})([.][0-9]{1,17})?([eE][+-]?[0-9]{1,2})?/"""
 
 
 def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
