@@ -9,6 +9,8 @@ import pytest
 from gemstead.engine.grammar import check_grammar
 from gemstead.errors import InputError
 from gemstead.text.answers import answer_grammar
+from gemstead.text.grammar import call_grammar
+from gemstead.types import Tool
 from support.grammars import TOKENIZER, VOCABULARY
 
 
@@ -79,3 +81,18 @@ def test_a_schema_is_not_changed():
     before = json.dumps(schema)
     answer_grammar("json_schema", schema)
     assert json.dumps(schema) == before
+
+
+def test_bottomless_nesting_is_an_error():
+    schema: dict = {"type": "object"}
+    schema["properties"] = {"self": schema}
+    with pytest.raises(InputError, match="nested too deeply"):
+        answer_grammar("json_schema", schema)
+    with pytest.raises(InputError, match="nested too deeply"):
+        call_grammar([Tool("f", "", schema)], TOKENIZER.control)
+
+
+def test_blanks_are_few():
+    grammar = answer_grammar("json_schema", {"type": "array", "items": {"type": "null"}})
+    assert accepts(grammar, "[ \n null,null]")
+    assert not accepts(grammar, "[" + " " * 9 + "null]")

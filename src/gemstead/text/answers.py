@@ -28,9 +28,11 @@ def answer_grammar(kind: str, value: Any) -> str:
     if kind == "json_schema":
         if value is False:
             raise InputError("the JSON Schema of the answer is false, which no answer fits; give another")
-        schema = {} if value is True else _prepared(value, "the answer")
         try:
+            schema = {} if value is True else _prepared(value, "the answer")
             return f"start: %json {json.dumps({**schema, 'x-guidance': _OPTIONS})}\n"
+        except RecursionError:
+            raise InputError("the JSON Schema of the answer is nested too deeply") from None
         except (TypeError, ValueError) as error:
             raise InputError(f"the JSON Schema of the answer is not JSON: {error}") from error
     if kind == "regex":

@@ -48,7 +48,10 @@ def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
     writer = _Writer(f"<[{control.quote}]>")
     calls = []
     for tool in tools:
-        body = writer.root(tool.parameters or {"type": "object"}, f"tool {tool.name}")
+        try:
+            body = writer.root(tool.parameters or {"type": "object"}, f"tool {tool.name}")
+        except RecursionError:
+            raise InputError(f"tool {tool.name} has a schema that is nested too deeply") from None
         calls.append(writer.rule(f"{_literal('call:' + tool.name)} {body} <[{control.call_close}]>"))
     return "\n".join([f"start: {' | '.join(calls)}", *writer.lines, writer.common, _ANY, ""])
 
