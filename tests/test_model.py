@@ -410,3 +410,18 @@ def test_a_model_says_how_it_is_sampled(tmp_path):
     (tmp_path / "folder" / "generation_config.json").write_text('{"do_sample": false, "top_k": 3}')
     with gemstead.open(tmp_path / "folder", memory="20MB") as opened:
         assert (opened.sampling.temperature, opened.sampling.top_k) == (0.0, 3)
+
+
+def test_a_template_of_a_stranger_is_a_note(tmp_path):
+    spec = VARIANTS["tiny-e2b"]
+    for template, said in (
+        (None, None),
+        ("{{ '<|turn>' }}", "an unknown Gemma 4 template"),
+        ("{{ x }}", "not a Gemma 4"),
+    ):
+        path = tmp_path / "m.gguf"
+        write_model_gguf(path, spec, arrays(spec), chat_template=template)
+        with gemstead.open(path, backend="reference", memory="20MB") as model:
+            assert (
+                (model.note is None) if said is None else (said in model.note and "newest, v4" in model.note)
+            )

@@ -102,8 +102,10 @@ def open(  # noqa: A001 (the public name is gemstead.open)
             prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
+        notes = [_about_template(store)]
         if backend == "auto" and (reason := why_slow(store)) is not None:
-            model.note = f"the fast engine {reason}; computing with numpy, which is slow"
+            notes.append(f"the fast engine {reason}; computing with numpy, which is slow")
+        model.note = "; ".join(note for note in notes if note) or None
         return model
     except BaseException:
         for part in reversed(parts):
@@ -292,6 +294,14 @@ class Model:
             folder = self.store.path if self.store.path.is_dir() else self.store.path.parent
             missing = f"{folder / 'tokenizer.json'} is missing"
         return ConfigError(f"{attempt}, but {missing}; logits() and generate() work on token ids without it")
+
+
+def _about_template(store: Store) -> str | None:
+    """A warning where the model's own chat template is none of Google's."""
+    template = recognise(store.chat_template) if store.chat_template else None
+    if template is None or template.known:
+        return None
+    return f"the model carries {template.name}; prompts follow Google's newest, {template.generation}"
 
 
 def default_sampling(store: Store) -> SamplingParams:

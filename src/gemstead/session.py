@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from gemstead.engine.constraint import Constraint
 from gemstead.engine.engine import Engine
-from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, answer_grammar, check_grammar
+from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, check_grammar
 from gemstead.engine.repeats import Repeats
 from gemstead.engine.sequence import Accepted, Sequence
 from gemstead.engine.thoughts import ThoughtRules, Thoughts
 from gemstead.errors import InputError
+from gemstead.text.answers import answer_grammar
 from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import Parser
 from gemstead.text.template import NEWEST, render
@@ -187,6 +188,7 @@ class Session:
             thinking=thinking.is_on,
             generation=self._generation,
             size_class=self._engine.spec.size_class,
+            corrected=True,
         )
         if prompt.media:
             kinds = ", ".join(sorted({slot.part.kind for slot in prompt.media}))

@@ -11,7 +11,8 @@ from gemstead.cli.show import amount, size
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import drafter_tensors, text_tensors
 from gemstead.spec.variants import DRAFTERS, VARIANTS
-from gemstead.weights.model_file import write_model_gguf
+from gemstead.weights.model_file import write_model_folder, write_model_gguf
+from support.vocab import REAL_VOCABULARY, gguf_metadata
 
 
 def write(path, spec, formats="f32", **options):
@@ -58,6 +59,30 @@ def test_experts_and_values_from_keys(gem, tmp_path):
 def test_a_drafter(gem, tmp_path):
     out = gem("show", str(write(tmp_path / "d.gguf", DRAFTERS["tiny-12b"]))).out
     assert "drafter" in out
+
+
+def test_the_template_is_named_and_an_unknown_one_is_a_warning(gem, tmp_path):
+    path = write(tmp_path / "m.gguf", VARIANTS["tiny-e4b"], chat_template="{{ '<|turn>' }}")
+    said = "warning: an unknown Gemma 4 template (sha256 "
+    assert said in (out := gem("show", str(path)).out)
+    assert "prompts follow Google's newest (generation v4)" in out
+    if REAL_VOCABULARY.exists():
+        template = gguf_metadata()["tokenizer.chat_template"]
+        path = write(tmp_path / "n.gguf", VARIANTS["tiny-e4b"], chat_template=template)
+        assert "Google's template of 2026-04-02 (generation v1)" in gem("show", str(path)).out
+
+
+@pytest.mark.parametrize("where", ["chat_template.jinja", "tokenizer_config.json"])
+def test_the_template_of_a_folder(gem, tmp_path, where):
+    spec = VARIANTS["tiny-e2b"]
+    arrays = {
+        row.name: np.zeros(row.shape, np.int32 if row.integer else np.float32) for row in text_tensors(spec)
+    }
+    write_model_folder(tmp_path, spec, arrays)
+    text = "{{ '<|turn>' }}"
+    (tmp_path / where).write_text(text if where.endswith("jinja") else json.dumps({"chat_template": text}))
+    assert "warning: an unknown Gemma 4 template" in gem("show", str(tmp_path)).out
+    assert json.loads(gem("show", "--json", str(tmp_path)).out)["template"]["generation"] == "v4"
 
 
 def test_json_adds_up(gem, tmp_path):

@@ -25,6 +25,14 @@ def test_the_first_screen_is_two_commands(root, split_blocks):
     assert second.text.endswith(".venv/bin/just check test\n")
 
 
+def test_the_table_of_corrections_is_that_of_the_tests(root):
+    page = (root / "docs/guides/protocol.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| `(test_\w+)` \|$", page, re.MULTILINE)
+    tests = (root / "tests/golden/test_corrections.py").read_text(encoding="utf-8")
+    assert rows
+    assert sorted(rows) == sorted(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+
+
 def test_the_package_ships_its_licence(root):
     text = (root / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gemstead.engine.constraint import unpack_mask
-from gemstead.engine.grammar import Grammar, GrammarVocabulary, Turn, TurnRules, answer_grammar, check_grammar
+from gemstead.engine.grammar import Grammar, GrammarVocabulary, Turn, TurnRules, check_grammar
 from gemstead.errors import BackendError, InputError
+from gemstead.text.answers import answer_grammar
 from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import parse
 from gemstead.types import OutputFormat, Tool, ToolCallEvent

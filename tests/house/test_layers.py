@@ -25,6 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "spec": _BASE,
     "text": _BASE | {"spec"},
     "media": _BASE | {"spec"},
+    "protocol": _BASE | {"text"},
     "weights": _BASE | {"spec"},
     "hub": _BASE | {"spec", "weights"},
     "backend": _BASE | {"spec", "weights"},

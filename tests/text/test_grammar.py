@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import jsonschema
 import numpy as np
 import pytest
@@ -17,8 +14,6 @@ from gemstead.text.grammar import call_grammar
 from gemstead.text.parser import parse
 from gemstead.types import Tool, ToolCallEvent
 from support.grammars import TOKENIZER, draw
-
-CASES = Path(__file__).resolve().parents[3] / "shared/cases/bfcl.jsonl"
 
 
 def drawn_calls(tool: Tool, count: int, seed: int = 0) -> int:
@@ -122,6 +117,19 @@ FEATURES = {
     "odd names": of(
         **{"a b": {"type": "integer"}, "type": {"type": "null"}, "x:y": {}, "Ünï": {}, "description": {}}
     ),
+    "values and limits": of(a={"enum": ["a", "abc"], "minLength": 2}, b={"enum": [1, 2, 3], "const": 2}),
+    "closed halves": of(
+        a={
+            "allOf": [{"properties": {"x": {"type": "null"}}, "additionalProperties": False}],
+            "properties": {"x": {}, "y": {}},
+            "type": "object",
+        },
+        b={"type": "object", "properties": {"x": {"type": "null"}, "y": False}},
+    ),
+    "patterns of scripts": of(
+        a={"type": "string", "pattern": "^https?:\\/\\/x\\/$"},
+        b={"type": "string", "pattern": "^[[/]\\S\\D$"},
+    ),
     "no types": {"properties": {"a": {"minLength": 2, "maxLength": 3}, "b": {"items": {"type": "null"}}}},
 }
 
@@ -161,6 +169,9 @@ def test_any_of_several_tools():
         ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "needs 2 items"),
         ({"type": "string", "enum": [1, 2]}, "allows no value"),
         ({"properties": {"a": {}}, "required": ["b"], "type": "object"}, "requires b"),
+        ({"$id": "http://example.org/y", "$ref": "#/$defs/z"}, "'$id'"),
+        ({"enum": ["a"], "pattern": "b"}, "'pattern' beside"),
+        ({"enum": [1, 2], "minimum": 3}, "allows no value"),
         (False, "allows no value"),
     ],
 )
@@ -169,6 +180,17 @@ def test_what_cannot_be_guaranteed_is_named(schema, word):
         call_grammar([Tool("t", "", of(x=schema))], TOKENIZER.control)
     assert word in str(error.value)
     assert "tool t" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "f{}", "f(", "x:", "a,b", "a\nb", "call\u200b"])
+def test_names_that_could_not_be_read_back(name):
+    with pytest.raises(InputError, match="cannot have the name"):
+        call_grammar([Tool(name)], TOKENIZER.control)
+
+
+def test_two_tools_of_one_name():
+    with pytest.raises(InputError, match="two tools have the name 'f'"):
+        call_grammar([Tool("f"), Tool("f")], TOKENIZER.control)
 
 
 def test_references_in_a_circle():
@@ -243,24 +265,3 @@ def deeper(inner):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_schema(schema):
     drawn_calls(Tool("f", "", schema), 3)
-
-
-def test_the_real_tools_of_bfcl():
-    if not CASES.exists():
-        pytest.skip(f"needs the tool schemas of {CASES}")
-    tools = {}
-    for line in CASES.read_text(encoding="utf-8").splitlines():
-        for tool in json.loads(line).get("tools", ()):
-            inner = tool.get("function", tool)
-            tools[inner["name"]] = inner
-    refused = 0
-    for name, tool in sorted(tools.items())[::7]:
-        parameters = json.loads(
-            json.dumps(tool.get("parameters", {})).replace('"type": "dict"', '"type": "object"')
-        )
-        try:
-            drawn_calls(Tool(name, "", parameters), 1)
-        except InputError:
-            refused += 1
-    assert len(tools) > 100
-    assert refused <= len(tools) / 50

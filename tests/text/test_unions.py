@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gemstead.errors import InputError
-from gemstead.text.unions import alternatives, check_keywords, implied_types, merged, resolve
+from gemstead.text.unions import alternatives, check_keywords, equal, implied_types, merged, resolve, within
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,9 @@ def test_references():
     assert resolve("#/$defs/list/0", root, "x") == {"x": 1}
     assert resolve("#/$defs/alias", root, "x") == {"type": "null"}
     assert resolve("#", root, "x") is root
-    for bad in ("#/$defs/none", "#/$defs/list/7", "other.json"):
+    assert resolve("#/$defs/a%2Fb".replace("%2F", "~1"), root, "x") == {"type": "null"}
+    assert resolve("#/$defs/p%25", {"$defs": {"p%": {"x": 1}}}, "x") == {"x": 1}
+    for bad in ("#/$defs/none", "#/$defs/list/7", "other.json", "#$defs", "#/$defs//list"):
         with pytest.raises(InputError):
             resolve(bad, root, "x")
 
@@ -45,6 +47,23 @@ def test_references():
         ({"enum": [1, 2]}, {"enum": [2, 3]}, {"enum": [2]}),
         ({"required": ["a"]}, {"required": ["b", "a"]}, {"required": ["a", "b"]}),
         ({"additionalProperties": False}, {"additionalProperties": {}}, {"additionalProperties": False}),
+        (  # each schema's additionalProperties speaks of the names that only the other declares
+            {"properties": {"a": {"minimum": 1}}, "additionalProperties": False},
+            {"properties": {"b": {}}},
+            {"properties": {"a": {"minimum": 1}, "b": False}, "additionalProperties": False},
+        ),
+        (
+            {"properties": {"a": {}}},
+            {"additionalProperties": {"type": "null"}},
+            {"properties": {"a": {"type": "null"}}, "additionalProperties": {"type": "null"}},
+        ),
+        (  # and each schema's items of what is past its own prefix
+            {"prefixItems": [{"minimum": 3}]},
+            {"items": {"minimum": 5}},
+            {"prefixItems": [{"minimum": 5}], "items": {"minimum": 5}},
+        ),
+        ({"type": "integer"}, {"type": "number"}, {"type": ["integer"]}),
+        ({"enum": [1, True]}, {"enum": [True, 2]}, {"enum": [True]}),
         ({"title": "x"}, {"title": "y"}, {"title": "y"}),
         (
             {"properties": {"a": {"minimum": 1}}},
@@ -102,3 +121,26 @@ def test_keywords_are_named():
         check_keywords({"if": {}, "then": {}}, "x")
     with pytest.raises(InputError, match="'strnig'"):
         check_keywords({"type": ["null", "strnig"]}, "x")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (1, 1.0, True),
+        (1, True, False),
+        (False, 0, False),
+        ([1, {"a": None}], [1.0, {"a": None}], True),
+        ({"a": 1}, {"b": 1}, False),
+        ("1", 1, False),
+    ],
+)
+def test_values_of_json_are_compared_as_json(one, other, same):
+    assert equal(one, other) is same
+
+
+def test_limits_beside_a_list_of_values():
+    schema = {"minimum": 2, "maxLength": 2}
+    assert [v for v in (1, 2, "ab", "abc", None, True) if within(v, schema, "x")] == [2, "ab", None, True]
+    assert not within(7, {"multipleOf": 2}, "x")
+    with pytest.raises(InputError, match="'pattern' beside"):
+        within("a", {"pattern": "a"}, "x")

@@ -136,7 +136,7 @@ def template_line(store: Store) -> str:
     info = recognise(store.chat_template)
     if info.known:
         return f"{info.name} (generation {info.generation})"
-    return f"{info.name}; read as generation {info.generation}"
+    return f"warning: {info.name}; prompts follow Google's newest (generation {info.generation})"
 
 
 def groups(tensors: Iterable[tuple[str, Tensor]]) -> list[Group]:

@@ -7,7 +7,6 @@ grammars that do not compile, with the compiler's own words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -102,10 +101,6 @@ class Grammar:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise BackendError(f"the grammar failed: {self._matcher.get_error()}")
-
-
-# Blanks are free but few: a small model could write them without end.
-_JSON_OPTIONS: Any = {"whitespace_pattern": r"[ \n]{0,8}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,19 +223,3 @@ def _fault(grammar: str) -> str:
     from llguidance import LLMatcher  # only who constrains pays for the import
 
     return str(LLMatcher.validate_grammar(grammar))
-
-
-def answer_grammar(kind: str, value: Any) -> str:
-    """The grammar of an answer: a JSON Schema, a regular expression, Lark text or a list of choices."""
-    from llguidance import LLMatcher  # as above
-
-    try:
-        if kind == "json_schema":
-            return str(LLMatcher.grammar_from_json_schema(value, overrides=_JSON_OPTIONS))
-        if kind == "regex":
-            return str(LLMatcher.grammar_from_regex(value))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"the {kind} of the answer cannot be used: {error}") from error
-    if kind == "choice":
-        return "start: " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in value)
-    return str(value)

@@ -13,10 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gemstead.errors import InputError
+from gemstead.text.calls import read_calls
 from gemstead.text.control import ControlIds
 from gemstead.text.declare import is_bare_key, sorted_items
 from gemstead.text.patterns import number_rule, string_rule
-from gemstead.text.unions import Schema, alternatives, check_keywords, implied_types, merged, resolve
+from gemstead.text.unions import (
+    Schema,
+    alternatives,
+    check_keywords,
+    equal,
+    implied_types,
+    merged,
+    resolve,
+    within,
+)
 from gemstead.types import Tool
 
 _ANY = """any: string | NUMBER | "true" | "false" | "null" | any_list | any_object
@@ -24,7 +34,7 @@ any_list: "[" "]" | "[" any ("," any)* "]"
 any_object: "{" "}" | "{" any_pair ("," any_pair)* "}"
 any_pair: NAME ":" any
 NAME: /[A-Za-z_][A-Za-z0-9_]{0,40}/
-NUMBER: /-?(0|[1-9][0-9]{0,14})([.][0-9]{1,14})?/"""
+NUMBER: /-?(0|[1-9][0-9]{0,14})([.][0-9]{1,17})?([eE][+-]?[0-9]{1,2})?/"""
 
 
 def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
@@ -34,12 +44,30 @@ def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
     """
     if control.quote is None or control.call_close is None:
         raise InputError("this model's vocabulary has no tokens for tool calls; leave the tools out")
+    _check_names(tools)
     writer = _Writer(f"<[{control.quote}]>")
     calls = []
     for tool in tools:
-        body = writer.root(tool.parameters or {"type": "object"}, f"tool {tool.name}")
+        try:
+            body = writer.root(tool.parameters or {"type": "object"}, f"tool {tool.name}")
+        except RecursionError:
+            raise InputError(f"tool {tool.name} has a schema that is nested too deeply") from None
         calls.append(writer.rule(f"{_literal('call:' + tool.name)} {body} <[{control.call_close}]>"))
     return "\n".join([f"start: {' | '.join(calls)}", *writer.lines, writer.common, _ANY, ""])
+
+
+def _check_names(tools: Sequence[Tool]) -> None:
+    """InputError for names that could not be read back from a call, and for one name of two tools."""
+    names = [tool.name for tool in tools]
+    for name in names:
+        found = read_calls(f"call:{name}{{}}", closed=True)
+        if found.calls != [(name, {})] or found.guesses or not name.isprintable():
+            raise InputError(
+                f"a tool cannot have the name {name!r}: a call could not be read back; "
+                "use letters, digits, '_', '-' and '.'"
+            )
+        if names.count(name) > 1:
+            raise InputError(f"two tools have the name {name!r}; give each its own")
 
 
 class _Writer:
@@ -70,6 +98,8 @@ class _Writer:
         if not isinstance(schema, Mapping):
             raise InputError(f"{where} allows no value at all; leave it out of the schema")
         check_keywords(schema, where)
+        if "$id" in schema and schema is not self._root:
+            raise InputError(f"{where} has an '$id' of its own, which moves its references; leave it out")
         if "$ref" in schema:
             return self._reference(schema, where)
         options = alternatives(schema, self._root, where)
@@ -97,11 +127,14 @@ class _Writer:
         return self._references[reference]
 
     def _choice(self, schema: Schema, where: str) -> str:
-        values = [schema["const"]] if "const" in schema else list(schema["enum"])
+        values = list(schema["enum"]) if "enum" in schema else [schema["const"]]
+        if "const" in schema:
+            values = [value for value in values if equal(value, schema["const"])]
         kinds = implied_types(schema)
         fitting = [v for v in values if not kinds or any(_is_of(v, kind) for kind in kinds)]
+        fitting = [value for value in fitting if within(value, schema, where)]
         if not fitting:
-            raise InputError(f"{where} allows no value: none of {values!r} has the type asked for")
+            raise InputError(f"{where} allows no value: none of {values!r:.80} is what else is asked for")
         return self.rule(" | ".join(self._constant(value) for value in fitting))
 
     def _constant(self, value: Any) -> str:
@@ -160,8 +193,11 @@ class _Writer:
         return self.rule(f'{item} ("," {item}){more} | ""')
 
     def _object(self, schema: Schema, where: str) -> str:
-        properties = schema.get("properties", {})
         required = [str(name) for name in schema.get("required", ())]
+        declared = schema.get("properties", {})
+        properties = {n: inner for n, inner in declared.items() if inner is not False or n in required}
+        if declared and not properties and not required:
+            return '"{" "}"'
         missing = [name for name in required if name not in properties]
         if missing and (properties or schema.get("additionalProperties") is False):
             raise InputError(f"{where} requires {', '.join(missing)}, which its properties do not declare")

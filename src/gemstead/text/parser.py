@@ -307,6 +307,19 @@ def parse(raw: str, *, in_thought: bool = False, new_id: Callable[[], str] = new
     return joined([*parser.feed_text(raw), *parser.finish()])
 
 
+def parse_ids(
+    token_ids: Iterable[int],
+    tokenizer: Tokenizer,
+    *,
+    in_thought: bool = False,
+    new_id: Callable[[], str] = new_call_id,
+) -> list[Event]:
+    """The same for a whole output as token ids: then text that spells a control token stays text."""
+    parser = Parser(tokenizer, in_thought=in_thought, new_id=new_id)
+    events = [event for token_id in token_ids for event in parser.feed(token_id)]
+    return joined([*events, *parser.finish()])
+
+
 def joined(events: Iterable[Event]) -> list[Event]:
     """The same events with runs of text, and runs of thought, made one, and calls without their pieces."""
     result: list[Event] = []

@@ -6,8 +6,10 @@ schema says "exactly one", or two parts contradict each other, it is an InputErr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from gemstead.errors import InputError
 
@@ -28,18 +30,19 @@ _ANNOTATIONS = frozenset(
         *("contentMediaType", "contentEncoding"),
     )
 )
-_KNOWN = {*_COMBINING, *_ANNOTATIONS, *(word for words in _BY_TYPE.values() for word in words)}
+KNOWN = frozenset((*_COMBINING, *_ANNOTATIONS, *(word for words in _BY_TYPE.values() for word in words)))
+"""Every keyword that a constraint honours, or may pass over because it says nothing about values."""
 _MOST_STEPS = 64  # references that lead to references
 
 
 def check_keywords(schema: Schema, where: str) -> None:
     """InputError for a keyword whose meaning could not be guaranteed, and for types that do not exist."""
-    strange = [key for key in schema if key not in _KNOWN and not str(key).startswith("x-")]
+    strange = [key for key in schema if key not in KNOWN and not str(key).startswith("x-")]
     if strange:
         raise InputError(
             f"{where} uses {', '.join(map(repr, strange))}, which constrained output cannot guarantee; "
             "leave it out, or switch the constraint off. "
-            f"Known are {', '.join(sorted(_KNOWN - _ANNOTATIONS))}"
+            f"Known are {', '.join(sorted(KNOWN - _ANNOTATIONS))}"
         )
     wrong = [kind for kind in _types(schema) if kind not in TYPES]
     if wrong:
@@ -65,13 +68,13 @@ def resolve(reference: str, root: Schema, where: str) -> Any:
     """What a reference inside the same schema points at."""
     found: Any = root
     for _ in range(_MOST_STEPS):
-        if not reference.startswith("#"):
+        if reference != "#" and not reference.startswith("#/"):
             raise InputError(
-                f"{where} refers to {reference!r}; only references within the schema are followed"
+                f"{where} refers to {reference!r}; only references within the schema are followed (#/...)"
             )
         found = root
-        for step in [s for s in reference[1:].split("/") if s]:
-            name = step.replace("~1", "/").replace("~0", "~")
+        for step in reference.split("/")[1:]:
+            name = unquote(step).replace("~1", "/").replace("~0", "~")
             if isinstance(found, Mapping) and name in found:
                 found = found[name]
             elif isinstance(found, Sequence) and name.isdigit() and int(name) < len(found):
@@ -127,11 +130,10 @@ def merged(first: Any, second: Any, where: str) -> Any:
     result = {**first}
     for key, value in second.items():
         old: Any = result.get(key)
-        if key not in result or key in _ANNOTATIONS or old == value:
+        if key in _BY_NAME_OR_PLACE:
+            continue
+        if key not in result or key in _ANNOTATIONS or equal(old, value):
             result[key] = value
-        elif key == "properties":
-            names = dict.fromkeys([*old, *value])
-            result[key] = {n: merged(old.get(n, True), value.get(n, True), f"{where}.{n}") for n in names}
         elif key == "required":
             result[key] = list(dict.fromkeys([*old, *value]))
         elif key in ("minimum", "exclusiveMinimum", "minLength", "minItems"):
@@ -139,17 +141,102 @@ def merged(first: Any, second: Any, where: str) -> Any:
         elif key in ("maximum", "exclusiveMaximum", "maxLength", "maxItems"):
             result[key] = min(old, value)
         elif key == "enum":
-            result[key] = [x for x in old if x in value]
+            result[key] = [x for x in old if any(equal(x, y) for y in value)]
         elif key == "type":
-            kinds = [x for x in _types(first) if x in _types(second)]
+            kinds = _shared_types(_types(first), _types(second))
             if not kinds:
                 raise InputError(f"{where} must be {old!r} and {value!r} at once")
             result[key] = kinds
-        elif key == "additionalProperties" and False in (old, value):
-            result[key] = False
         else:
             raise InputError(f"{where} asks for {key} twice ({old!r:.60} and {value!r:.60}); write it once")
+    return result | _merged_properties(first, second, where) | _merged_items(first, second, where)
+
+
+_BY_NAME_OR_PLACE = ("properties", "additionalProperties", "prefixItems", "items")
+
+
+def _shared_types(first: list[str], second: list[str]) -> list[str]:
+    """The types that are both; an integer is a number too."""
+    wide = [[*kinds, "integer"] if "number" in kinds else kinds for kinds in (first, second)]
+    shared = [kind for kind in dict.fromkeys(wide[0]) if kind in wide[1]]
+    return [kind for kind in shared if kind != "integer" or "number" not in shared]
+
+
+def _both(first: Any, second: Any, where: str) -> Any:
+    """As merged(), with False where no value satisfies both because one of them is False."""
+    return False if first is False or second is False else merged(first, second, where)
+
+
+def _merged_properties(first: Schema, second: Schema, where: str) -> dict[str, Any]:
+    """Properties of both: each schema's additionalProperties speaks of the other's names too."""
+    if not any(key in schema for key in _BY_NAME_OR_PLACE[:2] for schema in (first, second)):
+        return {}
+    named = [schema.get("properties", {}) for schema in (first, second)]
+    others = [schema.get("additionalProperties", True) for schema in (first, second)]
+    result: dict[str, Any] = {}
+    if any("properties" in schema for schema in (first, second)):
+        result["properties"] = {
+            name: _both(named[0].get(name, others[0]), named[1].get(name, others[1]), f"{where}.{name}")
+            for name in dict.fromkeys([*named[0], *named[1]])
+        }
+    if any("additionalProperties" in schema for schema in (first, second)):
+        result["additionalProperties"] = _both(others[0], others[1], f"{where}.*")
     return result
+
+
+def _merged_items(first: Schema, second: Schema, where: str) -> dict[str, Any]:
+    """Items of both, place by place: each schema's items speak of what is past its own prefix."""
+    prefixes = [list(schema.get("prefixItems", ())) for schema in (first, second)]
+    rests = [schema.get("items", True) for schema in (first, second)]
+    result: dict[str, Any] = {}
+    longest = max(map(len, prefixes))
+    if longest:
+        padded = [[*p, *[rest] * (longest - len(p))] for p, rest in zip(prefixes, rests, strict=True)]
+        result["prefixItems"] = [
+            _both(x, y, f"{where}[{i}]") for i, (x, y) in enumerate(zip(*padded, strict=True))
+        ]
+    if any("items" in schema for schema in (first, second)):
+        result["items"] = _both(rests[0], rests[1], f"{where}[]")
+    return result
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two JSON values are the same: 1 is 1.0, but true is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+def within(value: Any, schema: Schema, where: str) -> bool:
+    """Whether a listed value also keeps the limits beside the list; InputError for limits not known here."""
+    for key, limit in schema.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in _LIMITS:
+            if number and not _LIMITS[key](value, limit):
+                return False
+        elif key in ("minLength", "maxLength"):
+            if isinstance(value, str) and not _LIMITS[f"{key[:3]}imum"](len(value), limit):
+                return False
+        elif key in _OF_TYPES:
+            raise InputError(
+                f"{where} has {key!r} beside a list of values; constrained output cannot check it: "
+                "leave out the values that it forbids, and the keyword"
+            )
+    return True
+
+
+_OF_TYPES = frozenset(word for words in _BY_TYPE.values() for word in words)
+_LIMITS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "multipleOf": lambda value, step: value % step == 0,
+}
 
 
 def _check_apart(options: Sequence[Any], where: str) -> None:
@@ -168,7 +255,7 @@ def _apart(one: Any, other: Any) -> bool:
         return False
     first, second = _values(one), _values(other)
     if first is not None and second is not None:
-        return not any(x == y and type(x) is type(y) for x in first for y in second)
+        return not any(equal(x, y) for x in first for y in second)
     kinds = [{"number" if k == "integer" else k for k in implied_types(x)} for x in (one, other)]
     if all(kinds) and not kinds[0] & kinds[1]:
         return True
