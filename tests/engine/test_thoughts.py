@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemstead.engine.constraint import unpack_mask
-from gemstead.engine.grammar import Turn, TurnRules, answer_grammar
+from gemstead.engine.grammar import Turn, TurnRules
 from gemstead.engine.thoughts import ThoughtRules, Thoughts
+from gemstead.text.answers import answer_grammar
 from gemstead.text.grammar import call_grammar
 from gemstead.types import Tool
 from support.grammars import TOKENIZER, VOCABULARY
