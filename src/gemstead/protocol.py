@@ -24,6 +24,7 @@ from gemstead.types import (
     ThoughtDelta,
     Tool,
     ToolCall,
+    ToolCallDelta,
     ToolCallEvent,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "Tokenizer",
     "Tool",
     "ToolCall",
+    "ToolCallDelta",
     "ToolCallEvent",
     "answer_grammar",
     "call_grammar",
