@@ -30,6 +30,16 @@ namespace {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
+// Asks for the weights that come some blocks later: a block fills the window of instructions in flight, so
+// without this a core waits for memory a third of the time when it decodes. Past the end it does nothing.
+template <int Bytes>
+inline void fetch_ahead(const uint8_t* block) noexcept {
+    constexpr int kAhead = 2048;
+#pragma GCC unroll 16
+    for (int line = 0; line < Bytes; line += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(block + kAhead + line), _MM_HINT_T0);
+}
+
 template <int H, int W>
 inline void clear(__m256 (&sum)[H][W]) noexcept {
     for (int h = 0; h < H; ++h)

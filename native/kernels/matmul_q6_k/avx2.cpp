@@ -48,6 +48,7 @@ struct Kernel {
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock) {
             const uint8_t* super = strip + static_cast<int64_t>(b / 8) * kQ6_kBytes;
             const uint8_t* block = super + 32 + 416 * (b % 8);
+            fetch_ahead<416>(block);
 #pragma GCC unroll 2
             for (int h = 0; h < H; ++h) {
                 const int row = 8 * (first + h);

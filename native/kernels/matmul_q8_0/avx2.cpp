@@ -15,6 +15,7 @@ struct Kernel {
         clear(sum);
         const int8_t* q = a.q;
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ8_0Bytes) {
+            fetch_ahead<kQ8_0Bytes>(strip);
             __m256i dot[H][W];
             for (int h = 0; h < H; ++h)
                 for (int t = 0; t < W; ++t) dot[h][t] = _mm256_setzero_si256();
