@@ -30,8 +30,24 @@ def everybody_asked(spec):
     return replace(spec, layers=tuple(replace(x, moe=replace(x.moe, **picks)) for x in spec.layers))
 
 
+def values_are_keys():
+    """As 12B and 31B are built: V of full layers is the raw K, every layer owns its K/V, two KV heads."""
+    spec = realistic(
+        hidden_size_per_layer_input=0,
+        vocab_size_per_layer_input=0,
+        bidirectional_media=True,
+        size_class="large",
+    )
+    layers = []
+    for x in spec.layers:
+        attention = replace(x.attention, num_kv_heads=2, v_from_k=x.attention.kind == "full")
+        layers.append(replace(x, attention=attention, kv_source=x.index, per_layer_width=0))
+    return replace(spec, layers=tuple(layers))
+
+
 SPECS = {
     "e-type": realistic(),
+    "k-is-v": values_are_keys(),
     "moe": everybody_asked(
         realistic(experts=True, vocab_size_per_layer_input=0, bidirectional_media=True, size_class="large")
     ),
@@ -87,7 +103,7 @@ def test_plain_numbers_give_the_references_logits(file, name, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("name", ["e-type", "moe"])
+@pytest.mark.parametrize("name", ["e-type", "k-is-v", "moe"])
 def test_quantized_weights_stay_close_to_the_reference(file, name, kind):
     ids = np.random.default_rng(4).integers(0, 4000, 60)
     wanted, got = (logits(file(name, kind), b, ids) for b in ("reference", "native"))
@@ -95,7 +111,7 @@ def test_quantized_weights_stay_close_to_the_reference(file, name, kind):
 
 
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
-@pytest.mark.parametrize("name", ["e-type", "moe"])
+@pytest.mark.parametrize("name", ["e-type", "k-is-v", "moe"])
 def test_batch_mates_chunks_and_threads_change_no_bit(file, name, kind):
     rng = np.random.default_rng(5)
     ids = {s: rng.integers(0, 4000, n) for s, n in enumerate((61, 9, 30))}
