@@ -1,4 +1,4 @@
-"""The same properties on real forwards: every tiny model on the numpy backend and on the native one, exactly."""
+"""The same properties on real forwards: every tiny model on the numpy and the native backend, exactly."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ class Contrary:
         return [self.rng.integers(0, 6, k).tolist() for _, k in wants]
 
 
-@pytest.fixture(
-    scope="module", params=[(k, n) for k in KINDS for n in TINY], ids=lambda p: f"{'-'.join(p[0])}-{p[1]}"
-)
+MODELS = [(*kind, name) for kind in KINDS for name in TINY]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids="-".join)
 def made(request, tmp_path_factory):
     """A backend with its drafter, and what each of its prompts gives alone."""
-    (kind, fmt), name = request.param
+    kind, fmt, name = request.param
     if kind == "native" and not is_built():
         pytest.skip("the native engine is not built")
     stores = [MemoryStore(VARIANTS[name], scale=0.3), MemoryStore(DRAFTERS[name], seed=1)]

@@ -67,7 +67,7 @@ def vocabulary():
 
 
 def as_llama_cpp_shares(spec):
-    """The spec with its sharers reading the last two owners, the full layer last: llama.cpp knows no other."""
+    """The spec with sharers that read the last two owners, the full one last: llama.cpp knows no other."""
     owners = sum(x.owns_kv for x in spec.layers)
     if owners == spec.num_layers:
         return spec
