@@ -48,7 +48,7 @@ for line in sys.stdin:
 
 
 def played(files: list[Path], drafter: Any = None, caches: list[Path] | None = None) -> list[Any]:
-    """What opening each file led to: two continuations, or the words of an error. A drafter for all, or each."""
+    """What opening each file led to: continuations, or the words of an error. A drafter for all, or each."""
     drafters = drafter if isinstance(drafter, list) else [drafter] * len(files)
     rows = zip(files, caches or [""] * len(files), drafters, strict=True)
     asked = [json.dumps([word and str(word) for word in row]) for row in rows]
