@@ -48,18 +48,21 @@ void Cache::find_sources(const gs_spec& spec, const gs_layer* layers) {
 }
 
 void Cache::reach(int end) {
-    for (; !angles_.empty() && reached_ < end; reached_ += kChunk) {
-        for (Angles& a : angles_) {
-            const int64_t count = int64_t{kChunk} * a.pairs;
+    const auto chunks = static_cast<size_t>((end + kChunk - 1) / kChunk);
+    for (Angles& a : angles_) {
+        const int64_t count = int64_t{kChunk} * a.pairs;
+        while (a.chunks.size() < chunks) {
+            const int64_t first = static_cast<int64_t>(a.chunks.size()) * kChunk;
             auto chunk = std::make_unique<float[]>(static_cast<size_t>(2 * count));
             for (int64_t i = 0; i < count; ++i) {
-                const float angle = static_cast<float>(reached_ + i / a.pairs) * a.rope[i % a.pairs];
+                const float angle = static_cast<float>(first + i / a.pairs) * a.rope[i % a.pairs];
                 chunk[static_cast<size_t>(i)] = std::cos(angle);
                 chunk[static_cast<size_t>(count + i)] = std::sin(angle);
             }
             a.chunks.push_back(std::move(chunk));
         }
     }
+    reached_ = std::max(reached_, static_cast<int>(chunks) * kChunk);
 }
 
 int64_t Cache::page_bytes(int pool) const noexcept {

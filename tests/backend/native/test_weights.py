@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.support.memory_store import MemoryStore
 from tests.support.paging import Runner
 from tests.support.tolerances import NATIVE_LOGITS, NATIVE_QUANTIZED_DRAFTS
 
-from gemstead.backend import open_backend
+from gemstead.backend import KV_FORMATS, open_backend
 from gemstead.errors import BackendError
 from gemstead.spec.variants import DRAFTERS, VARIANTS
 from gemstead.weights.model_file import write_model_gguf
@@ -84,6 +86,25 @@ def test_drafting_writes_nothing(pair):
     plain.step({0: range(20)}, "last")
     runner.draft({0: 9}, {0: hidden})
     assert np.array_equal(runner.step({0: [4]})[0].values_RV, plain.step({0: [4]})[0].values_RV)
+
+
+def test_a_draft_reads_k_and_v_in_eight_bits(tmp_path):
+    target = VARIANTS["pebble"]
+    kinds = {x.attention.kind: x.attention for x in target.layers}
+    small = DRAFTERS["tiny-12b"]  # scores all tokens: no cluster is nearly chosen
+    layers = tuple(replace(x, attention=kinds[x.attention.kind]) for x in small.layers)
+    drafter = replace(small, layers=layers, backbone_hidden_size=192, vocab_size=4096)
+    for name, spec in (("model", target), ("drafter", drafter)):
+        arrays = {n: t.values for n, t in MemoryStore(spec, seed=6).tensors.items()}
+        for n, values in arrays.items():
+            if n.endswith(("q_norm", "k_norm")):
+                values *= len(values) ** -0.25
+        write_model_gguf(tmp_path / f"{name}.gguf", spec, arrays, "f32")
+    with open_store(tmp_path / "model.gguf") as model, open_store(tmp_path / "drafter.gguf") as guesser:
+        found = [drafted(open_backend("native", model, guesser, kv=kv), 60) for kv in KV_FORMATS]
+    for wanted, got in zip(*found, strict=True):
+        assert not np.array_equal(wanted, got)
+        assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > NATIVE_QUANTIZED_DRAFTS
 
 
 def test_what_does_not_fit_is_refused(pair):
