@@ -13,12 +13,12 @@ from gemstead.backend.native import NativeBackend, is_built, unsuited
 from gemstead.backend.reference import ReferenceBackend
 from gemstead.errors import BackendError, ConfigError
 from gemstead.spec.model import ModelSpec
+from gemstead.types import KV_FORMATS
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
 
 Opener = Callable[["Store", "Store | None", "int | None", str], Backend]
-KV_FORMATS = ("f16", "q8_0")
 
 
 def _reference(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
@@ -89,4 +89,4 @@ def open_backend(
     return TABLE[name](store, drafter, threads, kv)
 
 
-__all__ = ["KV_FORMATS", "TABLE", "open_backend", "why_slow"]
+__all__ = ["TABLE", "open_backend", "why_slow"]

@@ -15,9 +15,8 @@ import click
 
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
-from gemstead.backend import KV_FORMATS
 from gemstead.errors import InputError
-from gemstead.types import EFFORTS, Effort, SamplingParams, ThinkingChoice
+from gemstead.types import EFFORTS, Effort, KV_FORMATS, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
     from gemstead.model import Model

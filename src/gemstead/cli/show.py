@@ -17,12 +17,12 @@ from typing import Any
 import click
 
 from gemstead import pebble
-from gemstead.backend import KV_FORMATS
 from gemstead.backend.native.backend import kv_bytes_per_token, unsuited
 from gemstead.cli.names import DEFAULT_MODEL, check_model
 from gemstead.cli.screen import plain
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 from gemstead.text.template import recognise
+from gemstead.types import KV_FORMATS
 from gemstead.weights.store import Store, open_store
 from gemstead.weights.tensor import Tensor
 

@@ -15,11 +15,12 @@ from tests.support.tolerances import NATIVE_KV_KL, NATIVE_LOGITS, NATIVE_QUANTIZ
 import gemstead
 from gemstead import pebble
 from gemstead.agent.tools import BUILT_IN
-from gemstead.backend import KV_FORMATS, open_backend
+from gemstead.backend import open_backend
 from gemstead.backend.native import library as native_library
 from gemstead.errors import BackendError
 from gemstead.spec.variants import VARIANTS
 from gemstead.text.template import render
+from gemstead.types import KV_FORMATS
 from gemstead.weights.model_file import write_model_gguf
 from gemstead.weights.store import open_store
 

@@ -10,9 +10,10 @@ from tests.support.memory_store import MemoryStore
 from tests.support.paging import Runner
 from tests.support.tolerances import NATIVE_LOGITS, NATIVE_QUANTIZED_DRAFTS
 
-from gemstead.backend import KV_FORMATS, open_backend
+from gemstead.backend import open_backend
 from gemstead.errors import BackendError
 from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.types import KV_FORMATS
 from gemstead.weights.model_file import write_model_gguf
 from gemstead.weights.store import open_store
 
