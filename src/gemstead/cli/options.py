@@ -16,7 +16,7 @@ import click
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
 from gemstead.errors import InputError
-from gemstead.types import EFFORTS, Effort, KV_FORMATS, SamplingParams, ThinkingChoice
+from gemstead.types import EFFORTS, KV_FORMATS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
     from gemstead.model import Model
