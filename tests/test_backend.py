@@ -32,6 +32,14 @@ def test_no_thread_is_too_few(store):
         open_backend("reference", store, threads=0)
 
 
+def test_ways_to_keep_k_and_v(store):
+    with pytest.raises(ConfigError, match="choose one of f16, q8_0"):
+        open_backend("native", store, kv="q4_0")
+    for name in ("reference", "torch"):
+        with pytest.raises(ConfigError, match=f"the backend {name} has none"):
+            open_backend(name, store, kv="q8_0")
+
+
 def test_torch_missing_says_what_to_install(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "gemstead.backend.torch", None)
     with pytest.raises(BackendError, match=r"pip install 'gemstead\[torch\]'"):

@@ -57,13 +57,15 @@ gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
 /* A drafter for the model: layers that read its K/V; opened once, closed with it. */
 gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) GS_NOEXCEPT;
 
-/* Memory for pages[p] pages of page_tokens tokens in each page pool p of the spec. */
-gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens,
+/* Memory for pages[p] pages of page_tokens tokens in each page pool p of the spec; format: GS_KV_... The model
+ * must outlive it. */
+enum { GS_KV_F16 = 0, GS_KV_Q8_0 = 1 };
+gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens, int32_t format,
                        gs_cache** out) GS_NOEXCEPT;
 
 int64_t gs_cache_bytes(const gs_cache* cache) GS_NOEXCEPT;
 
-/* One page of a pool, K and V of all its layers, out of the cache and back into one of equal shape. */
+/* One page of a pool, all that is kept of its layers, out of the cache and back into one of equal shape. */
 int64_t gs_page_bytes(const gs_cache* cache, int32_t pool) GS_NOEXCEPT;
 gs_status gs_read_page(const gs_cache* cache, int32_t pool, int32_t page, void* out) GS_NOEXCEPT;
 gs_status gs_write_page(gs_cache* cache, int32_t pool, int32_t page, const void* data) GS_NOEXCEPT;

@@ -17,11 +17,12 @@ typedef struct {
     int64_t columns;
 } gs_matrix;
 
-/* KV-owning layers of equal shape. */
+/* KV-owning layers of equal shape. v_from_k: keys are made from values, which alone are kept. */
 typedef struct {
     int32_t num_kv_heads;
     int32_t head_dim;
     int32_t num_layers;
+    int32_t v_from_k;
 } gs_pool;
 
 /* A text decoder: sizes, and what is not inside a layer. per_layer_width 0: no PLE. */

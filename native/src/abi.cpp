@@ -56,6 +56,10 @@ const char* wrong_matrix(const gs_matrix& m, int64_t rows, int64_t columns, int 
 const char* wrong_layer(const gs_spec& spec, const gs_layer& l) noexcept {
     if (l.pool < 0 || l.pool >= spec.num_pools || l.slot < 0 || l.slot >= spec.pools[l.pool].num_layers)
         return "a layer reads the K/V of a pool that is not there";
+    if (l.num_kv_heads != spec.pools[l.pool].num_kv_heads || l.head_dim != spec.pools[l.pool].head_dim)
+        return "a layer's heads are not those of its pool";
+    if (l.owns_kv && spec.pools[l.pool].v_from_k && !(l.v_from_k && l.k_norm))
+        return "a pool keeps values alone, and a layer's keys cannot be made from its values";
     if (l.num_kv_heads < 1 || l.num_heads % l.num_kv_heads || l.head_dim < 8 || l.head_dim % 8)
         return "a layer's heads do not fit each other: head_dim must be a multiple of 8";
     if (l.rope_pairs < 0 || l.rope_pairs > l.head_dim / 2) return "a layer turns more pairs than a head has";
@@ -209,15 +213,24 @@ gs_status gs_draft(gs_model* model, const gs_cache* cache, const gs_batch* batch
         if (!model->drafter) return "the model was opened without a drafter";
         if (batch->num_sequences != batch->num_tokens) return "a draft step has one row a sequence";
         if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch)) return wrong;
+        for (int s = 0; s < batch->num_sequences; ++s)
+            if (batch->sequences[s].position >= cache->cache.reached()) return "a draft step looks where nothing was read yet";
         if (batch->num_logit_rows) model->drafter->step(model->model, cache->cache, *batch, given, logits, next);
         return nullptr;
     });
 }
 
-gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens, gs_cache** out) noexcept {
+gs_status gs_new_cache(const gs_model* model, const int32_t* pages, int32_t page_tokens, int32_t format,
+                       gs_cache** out) noexcept {
     return guarded([&]() -> const char* {
+        const gs_spec& spec = model->model.spec();
+        const auto kv = static_cast<gs::KvFormat>(format);
         if (page_tokens < 1) return "a page holds at least one token";
-        *out = new gs_cache{{model->model.spec(), pages, page_tokens}};
+        if (kv != gs::KvFormat::f16 && kv != gs::KvFormat::q8_0) return "K/V are kept as f16 or q8_0";
+        for (int p = 0; p < spec.num_pools; ++p)
+            if (kv == gs::KvFormat::q8_0 && spec.pools[p].head_dim % gs::kKvBlock)
+                return "K/V in q8_0 need heads of a multiple of 32";
+        *out = new gs_cache{{spec, model->model.layers(), pages, page_tokens, kv}};
         return nullptr;
     });
 }

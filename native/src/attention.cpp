@@ -16,6 +16,8 @@ namespace {
 constexpr int kSplit = 512;       // positions
 constexpr int kTileRows = 32;     // query rows (tokens x heads of a group) that share a pass over the keys
 constexpr int kKeys = 64;         // at most this many keys' scores at a time
+constexpr int kExpanded = 8;      // keys (values) in float32 at a time, where not read as they lie
+constexpr int kGap = 16;          // ... this many more than dim apart: powers of two would share cache sets
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 // One softmax in the making, for `rows` query rows.
@@ -38,23 +40,88 @@ struct Job {
     const Context* context;
     const float* q;
     const AttentionKernels* kernels;
+    const KvKernels* kv;
     const RowKernels* rows;
     int group() const noexcept { return layer->num_heads / layer->num_kv_heads; }
     int position(int t) const noexcept { return context->rows.position[static_cast<size_t>(t)]; }
     int oldest(int t) const noexcept { return layer->window ? std::max(0, position(t) - layer->window + 1) : 0; }
 };
 
+// A thread's memory: the query rows of a tile, their scores, and a few keys or values in float32.
+struct Work {
+    float *q, *scores, *expanded;
+    static int64_t size(int rows, int dim) noexcept {
+        return static_cast<int64_t>(rows) * (dim + kKeys) + kExpanded * (dim + kGap);
+    }
+    static Work at(float* memory, int rows, int dim) noexcept {
+        float* scores = memory + static_cast<int64_t>(rows) * dim;
+        return {memory, scores, scores + static_cast<int64_t>(rows) * kKeys};
+    }
+};
+
+// Some cached rows of one K/V head, one token after the other.
+struct Run {
+    const uint8_t* keys;    // where only values are kept: those
+    const uint8_t* values;
+    int64_t step;           // bytes
+    int from, count;        // positions
+};
+
+Run run_of(const Job& job, const Tile& tile, int from, int to) noexcept {
+    const gs_layer& l = *job.layer;
+    const Cache& cache = *job.cache;
+    const int size = cache.page_tokens(), page = tile.span->sequence->page_tables[l.pool][from / size];
+    const int64_t step = cache.token_bytes(l.pool);
+    const int64_t at = (from % size) * step + kv_bytes(cache.format(), static_cast<int64_t>(tile.kv_head) * l.head_dim);
+    const uint8_t* values = cache.values(l.pool, l.slot, page) + at;
+    return {cache.only_values(l.pool) ? values : cache.keys(l.pool, l.slot, page) + at, values, step, from, to - from};
+}
+
+void score(const Job& job, const Run& run, int rows, const Work& work) noexcept {
+    const Cache& cache = *job.cache;
+    const int dim = job.layer->head_dim, pool = job.layer->pool, stride = dim + kGap;
+    const bool made = cache.only_values(pool);
+    if (!made && cache.format() == KvFormat::f16) {
+        const auto* keys = reinterpret_cast<const uint16_t*>(run.keys);
+        return job.kernels->scores_half(work.q, rows, dim, keys, run.step / 2, run.count, work.scores, kKeys);
+    }
+    const Cache::Source none, &source = made ? cache.source(pool, job.layer->slot) : none;
+    const float* angles = made ? cache.angles(source, run.from / Cache::kChunk) : nullptr;
+    for (int j = 0; j < run.count; j += kExpanded) {
+        const int keys = std::min(kExpanded, run.count - j);
+        job.kv->expand(cache.format(), run.keys + j * run.step, run.step, dim, keys, source.weight, work.expanded, stride);
+        if (made) {
+            const float* cosine = angles + static_cast<int64_t>((run.from + j) % Cache::kChunk) * source.pairs;
+            const float* sine = cosine + static_cast<int64_t>(Cache::kChunk) * source.pairs;
+            job.kv->turn(work.expanded, stride, dim, keys, cosine, sine, source.pairs);
+        }
+        job.kernels->scores(work.q, rows, dim, work.expanded, stride, keys, work.scores + j, kKeys);
+    }
+}
+
+void blend(const Job& job, const Run& run, int rows, const Work& work, float* out) noexcept {
+    const int dim = job.layer->head_dim, stride = dim + kGap;
+    const KvFormat format = job.cache->format();
+    if (format == KvFormat::f16) {
+        const auto* values = reinterpret_cast<const uint16_t*>(run.values);
+        return job.kernels->blend_half(work.scores, kKeys, rows, dim, values, run.step / 2, run.count, out);
+    }
+    for (int j = 0; j < run.count; j += kExpanded) {
+        const int keys = std::min(kExpanded, run.count - j);
+        job.kv->expand(format, run.values + j * run.step, run.step, dim, keys, nullptr, work.expanded, stride);
+        job.kernels->blend(work.scores + j, kKeys, rows, dim, work.expanded, stride, keys, out);
+    }
+}
+
 // The keys [from, to) of one page into a partial.
-void page_step(const Job& job, const Tile& tile, const float* q, int from, int to, float* scores, Partial& p) noexcept {
-    const gs_layer& layer = *job.layer;
-    const int dim = layer.head_dim, group = job.group(), size = job.cache->page_tokens(), keys = to - from;
-    const int rows = (tile.last - tile.first) * group, page = tile.span->sequence->page_tables[layer.pool][from / size];
-    const int64_t step = static_cast<int64_t>(layer.num_kv_heads) * dim;
-    const int64_t at = (from % size) * step + static_cast<int64_t>(tile.kv_head) * dim;
-    job.kernels->scores(q, rows, dim, job.cache->keys(layer.pool, layer.slot, page) + at, step, keys, scores, kKeys);
+void page_step(const Job& job, const Tile& tile, int from, int to, const Work& work, Partial& p) noexcept {
+    const int dim = job.layer->head_dim, group = job.group(), keys = to - from;
+    const int rows = (tile.last - tile.first) * group;
+    const Run run = run_of(job, tile, from, to);
+    score(job, run, rows, work);
     for (int m = 0; m < rows; ++m) {
         const int t = tile.first + m / group, newest = job.position(t), oldest = job.oldest(t);
-        float* s = scores + m * kKeys;
+        float* s = work.scores + m * kKeys;
         float peak = p.peak[m];
         for (int j = 0; j < keys; ++j) {
             if (from + j < oldest || from + j > newest) s[j] = kNothing;
@@ -73,17 +140,16 @@ void page_step(const Job& job, const Tile& tile, const float* q, int from, int t
         }
         p.total[m] += total;
     }
-    job.kernels->blend(scores, kKeys, rows, dim, job.cache->values(layer.pool, layer.slot, page) + at, step, keys, p.out);
+    blend(job, run, rows, work, p.out);
 }
 
 // All keys of one split that the tile sees.
-void split_step(const Job& job, const Tile& tile, int split, float* scratch, Partial& p) noexcept {
+void split_step(const Job& job, const Tile& tile, int split, const Work& work, Partial& p) noexcept {
     const int dim = job.layer->head_dim, group = job.group(), rows = (tile.last - tile.first) * group;
     const int size = job.cache->page_tokens();
-    float *q = scratch, *scores = scratch + static_cast<int64_t>(rows) * dim;
     const int64_t heads = static_cast<int64_t>(job.layer->num_heads) * dim, part = static_cast<int64_t>(group) * dim;
     for (int t = tile.first; t < tile.last; ++t)
-        std::memcpy(q + (t - tile.first) * part, job.q + t * heads + tile.kv_head * part, sizeof(float) * part);
+        std::memcpy(work.q + (t - tile.first) * part, job.q + t * heads + tile.kv_head * part, sizeof(float) * part);
     std::fill(p.peak, p.peak + rows, kNothing);
     std::fill(p.total, p.total + rows, 0.0f);
     std::fill(p.out, p.out + static_cast<int64_t>(rows) * dim, 0.0f);
@@ -94,7 +160,7 @@ void split_step(const Job& job, const Tile& tile, int split, float* scratch, Par
         const int page_end = (from / size + 1) * size, block_end = (from / kKeys + 1) * kKeys;
         const int to = std::min({end, page_end, block_end});
         const bool held = tile.span->sequence->page_tables[job.layer->pool][from / size] >= 0;
-        if (held) page_step(job, tile, q, from, to, scores, p);  // released: only a drafter looks that far back
+        if (held) page_step(job, tile, from, to, work, p);  // released: only a drafter looks that far back
         from = to;
     }
 }
@@ -132,16 +198,17 @@ void finish(const Job& job, const Tile& tile, const Partial& p, float* out) noex
         const int64_t head = static_cast<int64_t>(tile.first + m / group) * job.layer->num_heads +
                              tile.kv_head * group + m % group;
         for (int h = 0; h < dim; ++h) out[head * dim + h] = p.out[static_cast<int64_t>(m) * dim + h] / p.total[m];
+        if (job.cache->mixed(job.layer->pool)) hadamard(out + head * dim, dim);
     }
 }
 
 }  // namespace
 
 void Model::attend(const gs_layer& layer, const float* q, const Context& context, const Cache& cache, float* out) {
-    const Job job{&layer, &cache, &context, q, &attention_, &rows_};
+    const Job job{&layer, &cache, &context, q, &attention_, &kv_, &rows_};
     const std::vector<Tile> tiles = tiles_of(job);
     const int dim = layer.head_dim, most = std::max(kTileRows, job.group());
-    const int64_t partial = static_cast<int64_t>(most) * (dim + 2), work = static_cast<int64_t>(most) * (dim + kKeys);
+    const int64_t partial = static_cast<int64_t>(most) * (dim + 2), work = Work::size(most, dim);
     std::vector<int> first(tiles.size()), count(tiles.size()), start(tiles.size() + 1, 0);
     for (size_t i = 0; i < tiles.size(); ++i) {
         first[i] = job.oldest(tiles[i].first) / kSplit;
@@ -158,7 +225,7 @@ void Model::attend(const gs_layer& layer, const float* q, const Context& context
         threads_.run(start.back(), [&](int item, int thread) noexcept {
             const auto i = static_cast<size_t>(std::upper_bound(start.begin(), start.end(), item) - start.begin() - 1);
             Partial p = partial_at(shared + item * partial, rows_of(i));
-            split_step(job, tiles[i], first[i] + item - start[i], memory + thread * per_thread, p);
+            split_step(job, tiles[i], first[i] + item - start[i], Work::at(memory + thread * per_thread, most, dim), p);
         });
     }
     threads_.run(static_cast<int>(tiles.size()), [&](int chunk, int thread) noexcept {
@@ -166,18 +233,18 @@ void Model::attend(const gs_layer& layer, const float* q, const Context& context
         const int rows = rows_of(i);
         float* own = memory + thread * per_thread;
         Partial whole = spread ? partial_at(shared + start[i] * partial, rows) : partial_at(own + work, rows);
-        if (!spread) split_step(job, tiles[i], first[i], own, whole);
+        if (!spread) split_step(job, tiles[i], first[i], Work::at(own, most, dim), whole);
         for (int s = 1; s < count[i]; ++s) {
             Partial next = spread ? partial_at(shared + (start[i] + s) * partial, rows)
                                   : partial_at(own + work + partial, rows);
-            if (!spread) split_step(job, tiles[i], first[i] + s, own, next);
+            if (!spread) split_step(job, tiles[i], first[i] + s, Work::at(own, most, dim), next);
             merge(whole, next, rows, dim);
         }
         finish(job, tiles[i], whole, out);
     });
 }
 
-void Model::queries(const gs_layer& layer, Input& h, const Context& context, float* q) {
+void Model::queries(const gs_layer& layer, Input& h, const Context& context, bool mixed, float* q) {
     linear(threads_, layer.q_proj, h, q);
     const Turn& turn = turn_of(context, layer);
     each_row(h.tokens(), [&](int t) noexcept {
@@ -186,6 +253,7 @@ void Model::queries(const gs_layer& layer, Input& h, const Context& context, flo
             float* head = q + (static_cast<int64_t>(t) * layer.num_heads + n) * layer.head_dim;
             rows_.norm(head, layer.q_norm, spec_.rms_norm_eps, layer.head_dim, head);
             rotate(head, layer.head_dim, turn.cosine.data() + at, turn.sine.data() + at, turn.pairs);
+            if (mixed) hadamard(head, layer.head_dim);
         }
     });
 }
@@ -193,9 +261,10 @@ void Model::queries(const gs_layer& layer, Input& h, const Context& context, flo
 void Model::write_kv(const gs_layer& layer, Input& h, const Context& context, Cache& cache) {
     const int dim = layer.head_dim, wide = layer.num_kv_heads * dim, rows = h.tokens(), size = cache.page_tokens();
     float *k = k_.get(static_cast<int64_t>(rows) * wide), *v = v_.get(static_cast<int64_t>(rows) * wide);
-    linear(threads_, layer.k_proj, h, k);
+    const bool only_values = cache.only_values(layer.pool), mixed = cache.mixed(layer.pool);
+    linear(threads_, layer.k_proj, h, only_values ? v : k);
     if (layer.v_from_k) {
-        std::memcpy(v, k, sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(wide));
+        if (!only_values) std::memcpy(v, k, sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(wide));
     } else {
         linear(threads_, layer.v_proj, h, v);
     }
@@ -207,14 +276,18 @@ void Model::write_kv(const gs_layer& layer, Input& h, const Context& context, Ca
         const int position = context.rows.position[static_cast<size_t>(t)];
         const int page = owner[static_cast<size_t>(t)]->page_tables[layer.pool][position / size];
         float *key = k + static_cast<int64_t>(t) * wide, *value = v + static_cast<int64_t>(t) * wide;
-        const int64_t at = static_cast<int64_t>(t) * turn.pairs, slot = static_cast<int64_t>(position % size) * wide;
+        const int64_t at = static_cast<int64_t>(t) * turn.pairs, slot = (position % size) * cache.token_bytes(layer.pool);
         for (int n = 0; n < layer.num_kv_heads; ++n) {
-            rows_.norm(key + n * dim, layer.k_norm, spec_.rms_norm_eps, dim, key + n * dim);
-            rotate(key + n * dim, dim, turn.cosine.data() + at, turn.sine.data() + at, turn.pairs);
-            rows_.norm(value + n * dim, nullptr, spec_.rms_norm_eps, dim, value + n * dim);
+            float *own_key = key + n * dim, *own_value = value + n * dim;
+            rows_.norm(own_value, nullptr, spec_.rms_norm_eps, dim, own_value);
+            if (mixed) hadamard(own_value, dim);
+            if (only_values) continue;
+            rows_.norm(own_key, layer.k_norm, spec_.rms_norm_eps, dim, own_key);
+            rotate(own_key, dim, turn.cosine.data() + at, turn.sine.data() + at, turn.pairs);
+            if (mixed) hadamard(own_key, dim);
         }
-        attention_.store(key, wide, cache.keys(layer.pool, layer.slot, page) + slot);
-        attention_.store(value, wide, cache.values(layer.pool, layer.slot, page) + slot);
+        kv_.store(cache.format(), value, wide, cache.values(layer.pool, layer.slot, page) + slot);
+        if (!only_values) kv_.store(cache.format(), key, wide, cache.keys(layer.pool, layer.slot, page) + slot);
     });
 }
 

@@ -50,7 +50,8 @@ Model::Model(const gs_spec& spec, const gs_layer* layers, Threads& threads)
       layers_(layers, layers + spec.num_layers),
       threads_(threads),
       rows_(pick(rows_table(), isa())),
-      attention_(pick(attention_table(), isa())) {}
+      attention_(pick(attention_table(), isa())),
+      kv_(pick(kv_table(), isa())) {}
 
 void Model::forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden) {
     const int width = spec_.hidden_size, wanted = batch.num_logit_rows;
@@ -66,6 +67,7 @@ void Model::forward(Cache& cache, const gs_batch& batch, float* logits, float* h
     }
     Context context{Rows::of(batch), {}, nullptr, 0, spec_.last_kv_layer};
     turn_rows(context);
+    cache.reach(1 + *std::max_element(context.rows.position.begin(), context.rows.position.end()));
     per_layer_inputs(batch.token_ids, x, context);
     for (int i = 0; i < spec_.num_layers; ++i) {
         const gs_layer& layer = layers_[static_cast<size_t>(i)];
@@ -110,7 +112,7 @@ void Model::decoder_layer(const gs_layer& layer, int index, float* x, Input& h, 
     const int rows = context.rows.count(), width = spec_.hidden_size, heads = layer.num_heads * layer.head_dim;
     float *q = q_.get(static_cast<int64_t>(rows) * heads), *y = y_.get(static_cast<int64_t>(rows) * width);
     float* blended = blended_.get(static_cast<int64_t>(rows) * heads);
-    queries(layer, h, context, q);
+    queries(layer, h, context, cache.mixed(layer.pool), q);
     attend(layer, q, context, cache, blended);
     attention_in_.set(blended, rows, heads);
     linear(threads_, layer.o_proj, attention_in_, y);

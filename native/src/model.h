@@ -53,6 +53,7 @@ public:
     Model(const gs_spec& spec, const gs_layer* layers, Threads& threads);
 
     const gs_spec& spec() const noexcept { return spec_; }
+    const gs_layer* layers() const noexcept { return layers_.data(); }
     // Arguments have been checked by the ABI. hidden may be null. Throws std::bad_alloc only.
     void forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden);
 
@@ -66,7 +67,7 @@ private:
     void per_layer_inputs(const int32_t* ids, const float* embedding, Context& context);
     void write_kv(const gs_layer& layer, Input& h, const Context& context, Cache& cache);
     void decoder_layer(const gs_layer& layer, int index, float* x, Input& h, Context& context, const Cache& cache);
-    void queries(const gs_layer& layer, Input& h, const Context& context, float* q);
+    void queries(const gs_layer& layer, Input& h, const Context& context, bool mixed, float* q);
     void attend(const gs_layer& layer, const float* q, const Context& context, const Cache& cache, float* out);
     void feed_forward(const gs_layer& layer, const float* x, int rows, float* y);
     void experts(const gs_layer& layer, const float* x, int rows, float* y);
@@ -79,6 +80,7 @@ private:
     Threads& threads_;
     RowKernels rows_;
     AttentionKernels attention_;
+    KvKernels kv_;
     Input hidden_in_, attention_in_, inner_in_, expert_in_;
     Scratch<float> x_, h_, q_, k_, v_, y_, blended_, gate_, up_, kept_, table_, context_;
     Scratch<float> partials_, routed_, picked_, answers_;

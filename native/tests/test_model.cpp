@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int kWidth = 64, kVocab = 96, kHead = 16, kInner = 96, kPle = 32, kPage = 4, kPages = 24;
+constexpr int kWidth = 64, kVocab = 96, kHead = 32, kInner = 96, kPle = 32, kPage = 4, kPages = 24;
 constexpr int kQ8 = 8, kF32 = 0;  // ggml types
 
 // Owns what the structs point at.
@@ -60,6 +60,7 @@ struct Kind {
     const char* name;
     int format;
     bool per_layer, shares, experts, v_from_k;
+    int32_t kv = GS_KV_F16;
 };
 
 // Four layers: sliding, full, sliding, full; with `shares` the last two read the K/V of the first two.
@@ -67,12 +68,14 @@ struct Built {
     Memory memory;
     gs_spec spec{};
     std::vector<gs_layer> layers;
+    int32_t kv;
 
     explicit Built(const Kind& kind) {
         spec.hidden_size = kWidth, spec.vocab_size = kVocab, spec.num_layers = 4, spec.num_pools = 2;
         spec.last_kv_layer = kind.shares ? 1 : 3, spec.per_layer_width = kind.per_layer ? kPle : 0;
         spec.rms_norm_eps = 1e-6f, spec.final_logit_softcapping = 30;
-        for (int p = 0; p < 2; ++p) spec.pools[p] = {p ? 1 : 2, p ? 2 * kHead : kHead, kind.shares ? 1 : 2};
+        for (int p = 0; p < 2; ++p) spec.pools[p] = {p ? 1 : 2, p ? 2 * kHead : kHead, kind.shares ? 1 : 2, p && kind.v_from_k};
+        kv = kind.kv;
         spec.embed_tokens = memory.matrix(kind.format, kVocab, kWidth, 1, true);
         spec.head = memory.matrix(kind.format, kVocab, kWidth);
         spec.norm = memory.vector(kWidth, 1, 0.1f);
@@ -124,7 +127,7 @@ struct Running {
 
     Running(const Built& built, int threads) {
         const int32_t pages[GS_MAX_POOLS] = {kPages, kPages, 0, 0};
-        if (gs_open(&built.spec, built.layers.data(), threads, &model) || gs_new_cache(model, pages, kPage, &cache)) std::abort();
+        if (gs_open(&built.spec, built.layers.data(), threads, &model) || gs_new_cache(model, pages, kPage, built.kv, &cache)) std::abort();
         for (int s = 0; s < 2; ++s) {
             tables.emplace_back();
             for (int i = 0; i < kPages / 2; ++i) tables.back().push_back((2 * i * 5 + s) % kPages);
@@ -275,7 +278,10 @@ int main() {
     for (const int format : {kF32, kQ8}) {
         const Kind kinds[] = {{"plain", format, false, false, false, false},
                               {"shared", format, true, true, false, false},
-                              {"experts", format, false, false, true, true}};
+                              {"experts", format, false, false, true, true},
+                              {"shared, q8_0 K/V", format, true, true, false, false, GS_KV_Q8_0},
+                              {"values alone", format, false, false, false, true},
+                              {"values alone, q8_0", format, false, false, false, true, GS_KV_Q8_0}};
         for (const Kind& kind : kinds) {
             const Built built(kind);
             wrong += cut_and_shared(kind, built);

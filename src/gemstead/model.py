@@ -71,13 +71,15 @@ def open(  # noqa: A001 (the public name is gemstead.open)
     drafter: str | Path | None = None,
     memory: int | str | None = None,
     context: int | None = None,
+    kv: str = "f16",
     prefix_cache_dir: str | Path | None = None,
 ) -> Model:
     """Open a model: "pebble" (the embedded one), a GGUF file, or a Hugging Face-style folder.
 
     backend is "auto", "native", "reference" or "torch". drafter is None or "none", "ngram", or the path
     of an assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
-    beside the weights, two whole contexts at most); context the longest conversation in tokens.
+    beside the weights, two whole contexts at most); context the longest conversation in tokens; kv is "f16"
+    or, on the native backend, "q8_0": half the memory, a little less exact.
     prefix_cache_dir: keep what was read of prompts in this folder, so that it is not read again after a
     restart; it then holds traces of the conversations.
     """
@@ -93,7 +95,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         if drafter_store is not None:
             parts.append(drafter_store)
         _check_kinds(store, drafter_store)
-        computing = open_backend(backend, store, drafter_store, threads)
+        computing = open_backend(backend, store, drafter_store, threads, kv)
         parts.append(computing)
         can = computing.capabilities()
         options = EngineOptions(

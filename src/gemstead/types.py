@@ -31,6 +31,7 @@ CauseCode: TypeAlias = Literal[
     "too_many_rounds",
 ]
 ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
+KV_FORMATS = ("f16", "q8_0")  # how keys and values can be kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,9 @@ def test_options_reach_the_model(gem, fake, script):
             "on",
             "--no-tools",
             "--prefix-cache-dir",
-            "kv",
+            "kept",
+            "--kv",
+            "q8_0",
             "hi",
         ),
     )
@@ -59,7 +61,7 @@ def test_options_reach_the_model(gem, fake, script):
         (
             "pebble",
             {"backend": "reference", "threads": 3, "memory": 10**9, "context": 512, "drafter": "d.gguf"}
-            | {"prefix_cache_dir": "kv"},
+            | {"prefix_cache_dir": "kept", "kv": "q8_0"},
         )
     ]
     asked = model.asked[0]
@@ -116,7 +118,7 @@ def test_what_is_not_given_is_the_models_choice(gem, fake, script):
         (
             "pebble",
             dict.fromkeys(("drafter", "threads", "memory", "context", "prefix_cache_dir"))
-            | {"backend": "auto"},
+            | {"backend": "auto", "kv": "f16"},
         )
     ]
     assert set(model.asked[0]) == {"messages", "tools", "thinking"}

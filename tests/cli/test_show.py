@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from gemstead.cli.show import amount, size
+from gemstead.cli.show import amount, kv_line, size
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import drafter_tensors, text_tensors
 from gemstead.spec.variants import DRAFTERS, VARIANTS
@@ -54,6 +54,14 @@ def test_experts_and_values_from_keys(gem, tmp_path):
     assert moe is not None
     assert f"{moe.top_k_experts} of {moe.num_experts}, width {moe.intermediate_size}" in out
     assert "values taken from keys" in out
+
+
+def test_what_a_context_takes():
+    assert kv_line(VARIANTS["e2b"]) == (
+        "f16: 6.1 kB a token, 6.3 MB for windows; q8_0: 3.3 kB a token, 3.3 MB for windows"
+    )
+    assert kv_line(VARIANTS["12b"]).startswith("f16: 8.2 kB a token")  # values alone: else 16.4
+    assert "q8_0" not in kv_line(VARIANTS["tiny-e2b"])  # heads of 16: no whole block
 
 
 def test_a_drafter(gem, tmp_path):

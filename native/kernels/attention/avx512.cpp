@@ -7,8 +7,9 @@ GS_BEGIN_AVX512
 namespace gs::attention {
 namespace {
 
+template <class T>
 struct Keys {
-    const uint16_t* at;
+    const T* at;
     int64_t step;
     int dim;
 };
@@ -20,16 +21,25 @@ inline __m512 two_keys(const uint16_t* a, const uint16_t* b) noexcept {
         _mm256_castsi128_si256(first), _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1));
 }
 
+inline __m512 two_keys(const float* a, const float* b) noexcept {
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(a)), _mm256_loadu_ps(b), 1);
+}
+
+inline __m512 wide(const uint16_t* p) noexcept { return halves_wide(p); }
+inline __m512 wide(const float* p) noexcept { return _mm512_loadu_ps(p); }
+inline __m256 narrow(const uint16_t* p) noexcept { return halves(p); }
+inline __m256 narrow(const float* p) noexcept { return _mm256_loadu_ps(p); }
+
 // M query rows by J pairs of keys; `second` is how far the other key of a pair lies, 0: there is none.
-template <int M, int J>
-inline void score_tile(const float* q, const Keys& k, int64_t second, float* s, int width) noexcept {
+template <int M, int J, class T>
+inline void score_tile(const float* q, const Keys<T>& k, int64_t second, float* s, int width) noexcept {
     __m512 sum[M][J];
     for (int m = 0; m < M; ++m) clear(sum[m]);
     for (int h = 0; h < k.dim; h += 8) {
         __m512 key[J];
 #pragma GCC unroll 2
         for (int j = 0; j < J; ++j) {
-            const uint16_t* at = k.at + 2 * j * k.step + h;
+            const T* at = k.at + 2 * j * k.step + h;
             key[j] = two_keys(at, at + second);
         }
 #pragma GCC unroll 4
@@ -47,31 +57,32 @@ inline void score_tile(const float* q, const Keys& k, int64_t second, float* s, 
     }
 }
 
-template <int M>
-inline void score_rows(const float* q, const Keys& k, int keys, float* s, int width) noexcept {
+template <int M, class T>
+inline void score_rows(const float* q, const Keys<T>& k, int keys, float* s, int width) noexcept {
     int j = 0;
-    const auto from = [&](int key) noexcept { return Keys{k.at + key * k.step, k.step, k.dim}; };
+    const auto from = [&](int key) noexcept { return Keys<T>{k.at + key * k.step, k.step, k.dim}; };
     for (; j + 4 <= keys; j += 4) score_tile<M, 2>(q, from(j), k.step, s + j, width);
     if (j + 2 <= keys) score_tile<M, 1>(q, from(j), k.step, s + j, width), j += 2;
     if (j < keys) score_tile<M, 1>(q, from(j), 0, s + j, width);
 }
 
-void scores(const float* q, int rows, int dim, const uint16_t* k, int64_t step, int keys, float* s,
+template <class T>
+void scores(const float* q, int rows, int dim, const T* k, int64_t step, int keys, float* s,
             int width) noexcept {
     int m = 0;
-    for (; m + 4 <= rows; m += 4) score_rows<4>(q + m * dim, {k, step, dim}, keys, s + m * width, width);
-    for (; m < rows; ++m) score_rows<1>(q + m * dim, {k, step, dim}, keys, s + m * width, width);
+    for (; m + 4 <= rows; m += 4) score_rows<4>(q + m * dim, Keys<T>{k, step, dim}, keys, s + m * width, width);
+    for (; m < rows; ++m) score_rows<1>(q + m * dim, Keys<T>{k, step, dim}, keys, s + m * width, width);
 }
 
-template <int M, int H>
-inline void blend_tile(const float* p, int width, const Keys& v, int keys, float* o) noexcept {
+template <int M, int H, class T>
+inline void blend_tile(const float* p, int width, const Keys<T>& v, int keys, float* o) noexcept {
     __m512 sum[M][H];
     for (int m = 0; m < M; ++m)
         for (int h = 0; h < H; ++h) sum[m][h] = _mm512_loadu_ps(o + m * v.dim + 16 * h);
     for (int j = 0; j < keys; ++j) {
         __m512 value[H];
 #pragma GCC unroll 2
-        for (int h = 0; h < H; ++h) value[h] = halves_wide(v.at + j * v.step + 16 * h);
+        for (int h = 0; h < H; ++h) value[h] = wide(v.at + j * v.step + 16 * h);
 #pragma GCC unroll 4
         for (int m = 0; m < M; ++m) {
             const __m512 share = _mm512_set1_ps(p[m * width + j]);
@@ -84,44 +95,36 @@ inline void blend_tile(const float* p, int width, const Keys& v, int keys, float
 }
 
 // The last eight values of heads that are no multiple of 16.
-template <int M>
-inline void blend_eight(const float* p, int width, const Keys& v, int keys, float* o) noexcept {
+template <int M, class T>
+inline void blend_eight(const float* p, int width, const Keys<T>& v, int keys, float* o) noexcept {
     for (int m = 0; m < M; ++m) {
         __m256 sum = _mm256_loadu_ps(o + m * v.dim);
         for (int j = 0; j < keys; ++j)
-            sum = _mm256_fmadd_ps(_mm256_set1_ps(p[m * width + j]), halves(v.at + j * v.step), sum);
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(p[m * width + j]), narrow(v.at + j * v.step), sum);
         _mm256_storeu_ps(o + m * v.dim, sum);
     }
 }
 
-template <int M>
-inline void blend_rows(const float* p, int width, const Keys& v, int keys, float* o) noexcept {
+template <int M, class T>
+inline void blend_rows(const float* p, int width, const Keys<T>& v, int keys, float* o) noexcept {
     int h = 0;
-    for (; h + 32 <= v.dim; h += 32) blend_tile<M, 2>(p, width, {v.at + h, v.step, v.dim}, keys, o + h);
-    if (h + 16 <= v.dim) blend_tile<M, 1>(p, width, {v.at + h, v.step, v.dim}, keys, o + h), h += 16;
-    if (h < v.dim) blend_eight<M>(p, width, {v.at + h, v.step, v.dim}, keys, o + h);
+    for (; h + 32 <= v.dim; h += 32) blend_tile<M, 2>(p, width, Keys<T>{v.at + h, v.step, v.dim}, keys, o + h);
+    if (h + 16 <= v.dim) blend_tile<M, 1>(p, width, Keys<T>{v.at + h, v.step, v.dim}, keys, o + h), h += 16;
+    if (h < v.dim) blend_eight<M>(p, width, Keys<T>{v.at + h, v.step, v.dim}, keys, o + h);
 }
 
-void blend(const float* p, int width, int rows, int dim, const uint16_t* v, int64_t step, int keys,
+template <class T>
+void blend(const float* p, int width, int rows, int dim, const T* v, int64_t step, int keys,
            float* o) noexcept {
     int m = 0;
-    for (; m + 4 <= rows; m += 4) blend_rows<4>(p + m * width, width, {v, step, dim}, keys, o + m * dim);
-    for (; m < rows; ++m) blend_rows<1>(p + m * width, width, {v, step, dim}, keys, o + m * dim);
-}
-
-void store_halves(const float* x, int n, uint16_t* out) noexcept {
-    int i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const __m256i bits = _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), bits);
-    }
-    for (; i < n; ++i) out[i] = static_cast<uint16_t>(_cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT));
+    for (; m + 4 <= rows; m += 4) blend_rows<4>(p + m * width, width, Keys<T>{v, step, dim}, keys, o + m * dim);
+    for (; m < rows; ++m) blend_rows<1>(p + m * width, width, Keys<T>{v, step, dim}, keys, o + m * dim);
 }
 
 }  // namespace
 
 extern const AttentionKernels avx512;
-const AttentionKernels avx512{scores, blend, store_halves};
+const AttentionKernels avx512{scores<uint16_t>, scores<float>, blend<uint16_t>, blend<float>};
 
 }  // namespace gs::attention
 GS_END_TARGET

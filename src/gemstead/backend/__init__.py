@@ -13,14 +13,21 @@ from gemstead.backend.native import NativeBackend, is_built, unsuited
 from gemstead.backend.reference import ReferenceBackend
 from gemstead.errors import BackendError, ConfigError
 from gemstead.spec.model import ModelSpec
+from gemstead.types import KV_FORMATS
 
 if TYPE_CHECKING:
     from gemstead.weights.store import Store
 
-Opener = Callable[["Store", "Store | None", "int | None"], Backend]
+Opener = Callable[["Store", "Store | None", "int | None", str], Backend]
 
 
-def _torch(store: Store, drafter: Store | None, threads: int | None) -> Backend:
+def _reference(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
+    _check_plain(kv, "reference")
+    return ReferenceBackend(store, drafter, threads)
+
+
+def _torch(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
+    _check_plain(kv, "torch")
     try:
         # torch is an optional extra and takes a second to import: only who asks for it pays.
         from gemstead.backend.torch import TorchBackend
@@ -32,9 +39,17 @@ def _torch(store: Store, drafter: Store | None, threads: int | None) -> Backend:
     return TorchBackend(store, drafter, threads=threads)
 
 
-def _auto(store: Store, drafter: Store | None, threads: int | None) -> Backend:
-    chosen = ReferenceBackend if why_slow(store) else NativeBackend
-    return chosen(store, drafter, threads)
+def _auto(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
+    chosen = _reference if why_slow(store) else NativeBackend
+    return chosen(store, drafter, threads, kv)
+
+
+def _check_plain(kv: str, name: str) -> None:
+    if kv != "f16":
+        raise ConfigError(
+            f"kv={kv} asks for a quantized K/V cache, and the backend {name} has none; leave it out, "
+            "or choose the backend native where it is built"
+        )
 
 
 def why_slow(store: Store) -> str | None:
@@ -47,25 +62,31 @@ def why_slow(store: Store) -> str | None:
 TABLE: Mapping[str, Opener] = {
     "auto": _auto,
     "native": NativeBackend,
-    "reference": ReferenceBackend,
+    "reference": _reference,
     "torch": _torch,
 }
 
 
 def open_backend(
-    name: str, store: Store, drafter: Store | None = None, threads: int | None = None
+    name: str,
+    store: Store,
+    drafter: Store | None = None,
+    threads: int | None = None,
+    kv: str = "f16",
 ) -> Backend:
     """The backend of that name holding the store's weights; "auto" is the fastest that can.
 
-    `threads` limits the cores a forward uses (None: the backend's choice). ConfigError for an unknown
-    name or thread count, BackendError when the backend is not installed. The stores stay the caller's
-    to close.
+    `threads` limits the cores a forward uses (None: the backend's choice); `kv` is how K/V are kept.
+    ConfigError for an unknown name, thread count or kv, BackendError when the backend is not installed. The
+    stores stay the caller's to close.
     """
     if name not in TABLE:
         raise ConfigError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} leaves no core to compute on; give 1 or more, or None")
-    return TABLE[name](store, drafter, threads)
+    if kv not in KV_FORMATS:
+        raise ConfigError(f"kv={kv!r} is no way to keep K/V; choose one of {', '.join(KV_FORMATS)}")
+    return TABLE[name](store, drafter, threads, kv)
 
 
 __all__ = ["TABLE", "open_backend", "why_slow"]

@@ -16,6 +16,7 @@ import click
 from gemstead import pebble
 from gemstead.backend.native.cores import usable_cores
 from gemstead.cli.names import DEFAULT_MODEL, check_model
+from gemstead.cli.options import kv_option
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
 from gemstead.errors import ConfigError
@@ -43,6 +44,7 @@ EPILOG = (
     show_default=True,
     help="What computes: C++ (native), numpy (reference), PyTorch (torch), or the fastest that can.",
 )
+@kv_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every sample included.")
 @click.option(
     "--plot",
@@ -56,6 +58,7 @@ def bench(
     repeat: int | None,
     threads: int | None,
     backend: str,
+    kv: str,
     as_json: bool,
     plot: Path | None,
 ) -> None:
@@ -74,7 +77,7 @@ def bench(
     plan = plan if repeat is None else replace(plan, repeat=repeat)
     path = pebble.path() if name == DEFAULT_MODEL else Path(name)
     with screen.waiting(f"opening {name}"):
-        subject = open_subject(path, plan, backend, threads)
+        subject = open_subject(path, plan, backend, threads, kv)
     with subject, Prober(threads or usable_cores(), plan.probe_bytes) as prober:
         screen.say(subject.note)
         report = measure(subject, plan, prober, screen.live)

@@ -16,7 +16,7 @@ import click
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
 from gemstead.errors import InputError
-from gemstead.types import EFFORTS, Effort, SamplingParams, ThinkingChoice
+from gemstead.types import EFFORTS, KV_FORMATS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
     from gemstead.model import Model
@@ -82,6 +82,7 @@ class Options:
     threads: int | None = None
     memory: int | None = None
     context: int | None = None
+    kv: str = "f16"
     prefix_cache_dir: str | None = None
     thinking: ThinkingChoice = False
     system: str | None = None
@@ -110,9 +111,18 @@ class Options:
             threads=self.threads,
             memory=self.memory,
             context=self.context,
+            kv=self.kv,
             prefix_cache_dir=self.prefix_cache_dir,
         )
 
+
+kv_option = click.option(
+    "--kv",
+    type=click.Choice(KV_FORMATS),
+    default="f16",
+    show_default=True,
+    help="How keys and values are kept: q8_0 takes half the memory.",
+)
 
 _OPTIONS = (
     click.option("-m", "--model", metavar="MODEL", help="pebble, a GGUF file or a Hugging Face folder."),
@@ -163,6 +173,7 @@ _OPTIONS = (
         "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
     ),
     click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
+    kv_option,
     click.option(
         "--prefix-cache-dir",
         metavar="FOLDER",

@@ -17,10 +17,12 @@ from typing import Any
 import click
 
 from gemstead import pebble
+from gemstead.backend.native.backend import kv_bytes_per_token, unsuited
 from gemstead.cli.names import DEFAULT_MODEL, check_model
 from gemstead.cli.screen import plain
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 from gemstead.text.template import recognise
+from gemstead.types import KV_FORMATS
 from gemstead.weights.store import Store, open_store
 from gemstead.weights.tensor import Tensor
 
@@ -105,6 +107,7 @@ def shape(spec: ModelSpec | DrafterSpec) -> list[tuple[str, str]]:
             facts.append(
                 ("per-layer embedding", f"{spec.hidden_size_per_layer_input} values a layer and token")
             )
+        facts.append(("keys and values", kv_line(spec)))
         senses = [name for name, part in (("images", spec.vision), ("sound", spec.audio)) if part is not None]
         facts.append(("other senses", ", ".join(senses) or "none"))
     return facts
@@ -127,6 +130,18 @@ def attention_line(layers: tuple[LayerSpec, ...], kind: str) -> str:
     text = f"{a.num_heads} heads of {a.head_dim}, {a.num_kv_heads} for K/V"
     text += f", window {a.window:,}" if a.window else ""
     return text + (", values taken from keys" if a.v_from_k else "")
+
+
+def kv_line(spec: ModelSpec) -> str:
+    """What the native engine keeps, in each format it can: what grows with the context, and the windows."""
+    parts = []
+    for kv in KV_FORMATS:
+        costs = list(zip(kv_bytes_per_token(spec, kv), spec.pools, strict=True))
+        grows = size(sum(cost for cost, pool in costs if pool.window is None))
+        windows = size(sum(cost * pool.window for cost, pool in costs if pool.window is not None))
+        if unsuited(spec, kv) is None:
+            parts.append(f"{kv}: {grows} a token, {windows} for windows")
+    return "; ".join(parts) or "of no size the native engine keeps"
 
 
 def template_line(store: Store) -> str:

@@ -137,7 +137,9 @@ class Subject:
         self.close()
 
 
-def open_subject(path: str | Path, plan: Plan, backend: str = "auto", threads: int | None = None) -> Subject:
+def open_subject(
+    path: str | Path, plan: Plan, backend: str = "auto", threads: int | None = None, kv: str = "f16"
+) -> Subject:
     """Open the model at `path` to be measured by `plan`; ConfigError for a drafter."""
     store = open_store(path)
     computing: Backend | None = None
@@ -145,7 +147,7 @@ def open_subject(path: str | Path, plan: Plan, backend: str = "auto", threads: i
         if not isinstance(store.spec, ModelSpec):
             raise ConfigError(f"{store.path} is a drafter; only a model can be measured, so give its path")
         count = threads or usable_cores()
-        computing = open_backend(backend, store, None, count)
+        computing = open_backend(backend, store, None, count, kv)
         subject = Subject(store, computing, plan, count)
         if backend == "auto" and (reason := why_slow(store)) is not None:
             subject.note = f"the fast engine {reason}; measuring numpy, which is slow"

@@ -10,13 +10,17 @@ import pytest
 from tests.backend.reference.test_model_batches import realistic
 from tests.support.memory_store import MemoryStore
 from tests.support.paging import Runner
-from tests.support.tolerances import NATIVE_LOGITS, NATIVE_QUANTIZED_KL
+from tests.support.tolerances import NATIVE_KV_KL, NATIVE_LOGITS, NATIVE_QUANTIZED_KL
 
 import gemstead
+from gemstead import pebble
+from gemstead.agent.tools import BUILT_IN
 from gemstead.backend import open_backend
 from gemstead.backend.native import library as native_library
 from gemstead.errors import BackendError
 from gemstead.spec.variants import VARIANTS
+from gemstead.text.template import render
+from gemstead.types import KV_FORMATS
 from gemstead.weights.model_file import write_model_gguf
 from gemstead.weights.store import open_store
 
@@ -30,8 +34,24 @@ def everybody_asked(spec):
     return replace(spec, layers=tuple(replace(x, moe=replace(x.moe, **picks)) for x in spec.layers))
 
 
+def values_are_keys():
+    """As 12B and 31B are built: V of full layers is the raw K, every layer owns its K/V, two KV heads."""
+    spec = realistic(
+        hidden_size_per_layer_input=0,
+        vocab_size_per_layer_input=0,
+        bidirectional_media=True,
+        size_class="large",
+    )
+    layers = []
+    for x in spec.layers:
+        attention = replace(x.attention, num_kv_heads=2, v_from_k=x.attention.kind == "full")
+        layers.append(replace(x, attention=attention, kv_source=x.index, per_layer_width=0))
+    return replace(spec, layers=tuple(layers))
+
+
 SPECS = {
     "e-type": realistic(),
+    "k-is-v": values_are_keys(),
     "moe": everybody_asked(
         realistic(experts=True, vocab_size_per_layer_input=0, bidirectional_media=True, size_class="large")
     ),
@@ -87,20 +107,21 @@ def test_plain_numbers_give_the_references_logits(file, name, kind):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("name", ["e-type", "moe"])
+@pytest.mark.parametrize("name", ["e-type", "k-is-v", "moe"])
 def test_quantized_weights_stay_close_to_the_reference(file, name, kind):
     ids = np.random.default_rng(4).integers(0, 4000, 60)
     wanted, got = (logits(file(name, kind), b, ids) for b in ("reference", "native"))
     assert divergence(wanted, got).mean() <= NATIVE_QUANTIZED_KL
 
 
+@pytest.mark.parametrize("kv", KV_FORMATS)
 @pytest.mark.parametrize("kind", ["f32", "q4_0"])
-@pytest.mark.parametrize("name", ["e-type", "moe"])
-def test_batch_mates_chunks_and_threads_change_no_bit(file, name, kind):
+@pytest.mark.parametrize("name", ["e-type", "k-is-v", "moe"])
+def test_batch_mates_chunks_and_threads_change_no_bit(file, name, kind, kv):
     rng = np.random.default_rng(5)
     ids = {s: rng.integers(0, 4000, n) for s, n in enumerate((61, 9, 30))}
     with open_store(file(name, kind)) as store:
-        one, three = (open_backend("native", store, threads=n) for n in (1, 3))
+        one, three = (open_backend("native", store, threads=n, kv=kv) for n in (1, 3))
         whole = {s: Runner(one, page_tokens=16).step({0: i})[0].values_RV for s, i in ids.items()}
         runner, got = Runner(three, page_tokens=16, seed=1), {s: [] for s in ids}
         for start in range(0, 61, 7):
@@ -126,10 +147,65 @@ def test_rows_nobody_reads_change_no_bit(file):
         backend.close()
 
 
-def test_a_long_context_is_merged_from_its_parts(file):
+@pytest.mark.parametrize("name", ["e-type", "k-is-v", "moe"])
+def test_k_and_v_in_eight_bits_stay_close(file, name):
+    ids = np.random.default_rng(8).integers(0, 4000, 200)
+    wanted, got = (logits(file(name, "f32"), "native", ids, kv=kv) for kv in KV_FORMATS)
+    assert 0 < divergence(wanted, got).mean() <= NATIVE_KV_KL
+
+
+@pytest.mark.parametrize("kv", KV_FORMATS)
+def test_pebble_stays_within_the_bound(kv):
+    with gemstead.open() as model:
+        prompt = render([gemstead.Message.user("Convert 5 miles to kilometres.")], BUILT_IN)
+        ids = prompt.encode(model.tokenizer)
+    wanted, got = (logits(pebble.path(), b, ids, **o) for b, o in (("reference", {}), ("native", {"kv": kv})))
+    assert divergence(wanted, got).mean() <= NATIVE_QUANTIZED_KL
+
+
+def test_eight_bits_cost_half_and_values_alone_half_of_that(file):
+    cost = {}
+    for name in ("e-type", "k-is-v"):
+        with open_store(file(name, "f32")) as store:
+            for kv in KV_FORMATS:
+                backend = open_backend("native", store, kv=kv)
+                cost[name, kv] = backend.capabilities().kv_bytes_per_token
+                runner = Runner(backend, page_tokens=8, room=64)
+                assert runner.cache.size_bytes == 64 * sum(cost[name, kv])
+                assert len(runner.cache.read_page(1, 0)) == 8 * cost[name, kv][1]
+                backend.close()
+        for pool in (0, 1):
+            assert cost[name, "q8_0"][pool] * 64 == cost[name, "f16"][pool] * 34
+    sliding, full = SPECS["k-is-v"].pools
+    assert cost["k-is-v", "f16"] == (
+        2 * 2 * len(sliding.layers) * sliding.num_kv_heads * sliding.head_dim,
+        2 * len(full.layers) * full.num_kv_heads * full.head_dim,
+    )
+
+
+@pytest.mark.parametrize("kv", KV_FORMATS)
+def test_pages_put_into_another_cache_are_the_same(file, kv):
+    ids = np.random.default_rng(10).integers(0, 4000, 41)
+    with open_store(file("k-is-v", "f32")) as store:
+        backend = open_backend("native", store, kv=kv)
+        runner, other = Runner(backend, page_tokens=8), Runner(backend, page_tokens=8)
+        runner.step({0: ids[:40]}, wanted="none")
+        other.tables, other.cached = {0: [list(t) for t in runner.tables[0]]}, dict(runner.cached)
+        other.free = [list(pages) for pages in runner.free]
+        for pool, pages in enumerate(runner.tables[0]):
+            for page in pages:
+                if page >= 0:
+                    other.cache.write_page(pool, page, runner.cache.read_page(pool, page))
+        wanted = runner.step({0: ids[40:]})[0].values_RV
+        assert np.array_equal(other.step({0: ids[40:]})[0].values_RV, wanted)
+        backend.close()
+
+
+@pytest.mark.parametrize("name", ["e-type", "k-is-v"])
+def test_a_long_context_is_merged_from_its_parts(file, name):
     """Over several splits of 512 keys, and a page table of small pages."""
     ids = np.random.default_rng(7).integers(0, 4000, 1300)
-    with open_store(file("e-type", "f32")) as store:
+    with open_store(file(name, "f32")) as store:
         found = {}
         for name in ("reference", "native"):
             runner = Runner(open_backend(name, store), page_tokens=32, room=2048)
@@ -186,3 +262,10 @@ def test_auto_takes_the_reference_for_what_this_backend_refuses(tmp_path):
         assert np.isfinite(model.logits([1, 2, 3])).all()
     with pytest.raises(BackendError, match="choose the backend reference or torch"):
         gemstead.open(path, backend="native")
+
+
+def test_heads_that_blocks_do_not_divide_keep_k_and_v_in_f16(file):
+    with pytest.raises(
+        BackendError, match=r"multiple of 32 to keep K/V in q8_0, and tiny-e2b has some of 16"
+    ):
+        gemstead.open(file("tiny-e2b", "f32"), backend="native", kv="q8_0")

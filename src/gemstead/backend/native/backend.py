@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from gemstead.weights.store import Store
 
 
-class NativeCache:
-    """K/V pages in float16, inside the core."""
+# How K/V may be kept: GS_KV_... of gemstead.h, and bytes of 32 values.
+_KV = {"f16": (0, 64), "q8_0": (1, 34)}
 
-    def __init__(self, model: ctypes.c_void_p, num_pages: tuple[int, ...], page_tokens: int) -> None:
+
+class NativeCache:
+    """K/V pages inside the core."""
+
+    def __init__(self, model: ctypes.c_void_p, num_pages: tuple[int, ...], page_tokens: int, kv: str) -> None:
         self._handle = ctypes.c_void_p()
-        pages = np.array(num_pages, np.int32)
-        status = library().gs_new_cache(model, ints(pages), page_tokens, ctypes.byref(self._handle))
+        pages, code = np.array(num_pages, np.int32), _KV[kv][0]
+        status = library().gs_new_cache(model, ints(pages), page_tokens, code, ctypes.byref(self._handle))
         check(status, "reserving memory for K/V")
 
     @property
@@ -44,7 +48,7 @@ class NativeCache:
         return int(library().gs_cache_bytes(self._handle))
 
     def read_page(self, pool: int, page: int) -> bytes:
-        """All layers' K and V of a page, one behind the other."""
+        """What a page keeps of all layers, one behind the other."""
         data = ctypes.create_string_buffer(self._page_bytes(pool))
         check(library().gs_read_page(self._handle, pool, page, data), "reading a page")
         return data.raw
@@ -66,14 +70,16 @@ class NativeCache:
 class NativeBackend:
     """The `Backend` of backend/base.py in C++. It borrows the store: who opened it closes it."""
 
-    def __init__(self, store: Store, drafter: Store | None = None, threads: int | None = None) -> None:
-        """`threads` None: every physical core this process may use."""
+    def __init__(
+        self, store: Store, drafter: Store | None = None, threads: int | None = None, kv: str = "f16"
+    ) -> None:
+        """`threads` None: every physical core this process may use. `kv`: f16 or q8_0."""
         if not isinstance(store.spec, ModelSpec):
             raise BackendError(f"{store.spec.name} is a drafter: open the model it drafts for")
-        reason = unsuited(store.spec)
+        reason = unsuited(store.spec, kv)
         if reason is not None:
             raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
-        self._spec, self._bytes = store.spec, store.total_bytes
+        self._spec, self._bytes, self._kv = store.spec, store.total_bytes, kv
         count = threads or usable_cores()
         self._weights: Weights | None = Weights(store, count)
         self._model = ctypes.c_void_p()
@@ -104,16 +110,14 @@ class NativeBackend:
             name="native",
             spec=self._spec,
             drafter=self._drafter_spec,
-            kv_bytes_per_token=tuple(
-                4 * len(p.layers) * p.num_kv_heads * p.head_dim for p in self._spec.pools
-            ),
+            kv_bytes_per_token=kv_bytes_per_token(self._spec, self._kv),
             weights_bytes=self._bytes,
         )
 
     def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> NativeCache:
-        """K/V memory in float16; CapacityError when the system has not that much."""
+        """K/V memory; CapacityError when the system has not that much."""
         self._check_open()
-        return NativeCache(self._model, num_pages, page_tokens)
+        return NativeCache(self._model, num_pages, page_tokens, self._kv)
 
     def encode(self, media: Media) -> Floats:
         """InputError: this backend reads text only."""
@@ -169,13 +173,23 @@ class NativeBackend:
             raise BackendError("forward on a closed backend: open the model again")
 
 
-def unsuited(spec: ModelSpec) -> str | None:
+def kv_bytes_per_token(spec: ModelSpec, kv: str) -> tuple[int, ...]:
+    """The memory of a token in each page pool: V, and K unless it is made from V."""
+    return tuple(
+        (1 if p.v_from_k else 2) * len(p.layers) * p.num_kv_heads * p.head_dim * _KV[kv][1] // 32
+        for p in spec.pools
+    )
+
+
+def unsuited(spec: ModelSpec, kv: str = "f16") -> str | None:
     """Why this backend cannot run the model, as the end of a sentence; None: it can."""
     if len(spec.pools) > layout.MAX_POOLS:
         return f"knows {layout.MAX_POOLS} kinds of K/V, and {spec.name} has {len(spec.pools)}"
-    odd = sorted({p.head_dim for p in spec.pools if p.head_dim % 8})
+    block = 8 if kv == "f16" else 32
+    odd = sorted({p.head_dim for p in spec.pools if p.head_dim % block})
     if odd:
-        return f"needs heads of a multiple of 8, and {spec.name} has some of {odd[0]}"
+        keeping = "" if kv == "f16" else f" to keep K/V in {kv}"
+        return f"needs heads of a multiple of {block}{keeping}, and {spec.name} has some of {odd[0]}"
     return None
 
 

@@ -28,12 +28,13 @@ class Matrix(ctypes.Structure):
 
 
 class Pool(ctypes.Structure):
-    """KV-owning layers of equal shape."""
+    """KV-owning layers of equal shape. v_from_k: keys are made from values, which alone are kept."""
 
     _fields_ = (
         ("num_kv_heads", c_int32),
         ("head_dim", c_int32),
         ("num_layers", c_int32),
+        ("v_from_k", c_int32),
     )
 
 

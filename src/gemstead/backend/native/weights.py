@@ -64,7 +64,7 @@ class _Structs:
 
     def _base(self, spec: ModelSpec | DrafterSpec, target: ModelSpec) -> layout.Spec:
         """What a model and a drafter say alike; the pools are the model's."""
-        pools = [layout.Pool(p.num_kv_heads, p.head_dim, len(p.layers)) for p in target.pools]
+        pools = [layout.Pool(p.num_kv_heads, p.head_dim, len(p.layers), p.v_from_k) for p in target.pools]
         return layout.Spec(
             hidden_size=spec.hidden_size,
             vocab_size=spec.vocab_size,
