@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 import history
+import workers
 
 import gemstead
 from gemstead.backend.native.cores import usable_cores
@@ -33,6 +34,11 @@ LLAMA = "llama-cpp-python==0.3.36"
 WORKERS = Path(__file__).with_name("workers.py")
 SOURCE = Path(gemstead.__file__).resolve().parents[1]  # workers measure the gemstead that runs this
 OURS = "ours"
+MEASURES = {  # and how many tokens each is timed over
+    "prefill": lambda given: given.prompt_tokens,
+    "decode": lambda given: given.new_tokens,
+    "together": lambda given: workers.SEQUENCES * given.new_tokens,
+}
 
 
 class Worker:
@@ -131,6 +137,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument(
+        "--measures",
+        nargs="+",
+        choices=list(MEASURES),
+        default=["prefill", "decode"],
+        help=f"together: {workers.SEQUENCES} sequences decoded in one batch, at depth 0",
+    )
+    parser.add_argument(
         "--one-at-a-time", action="store_true", help="for models that fit in memory only once"
     )
     parser.add_argument("--note", default="", help="for the history: what is being tried")
@@ -157,7 +170,9 @@ def compare(
     compared = [
         Comparison(measure, depth, tokens)
         for depth in given.depths
-        for measure, tokens in (("prefill", given.prompt_tokens), ("decode", given.new_tokens))
+        for measure in given.measures
+        if measure != "together" or not depth
+        for tokens in (MEASURES[measure](given),)
     ]
     context = max(given.depths) + given.prompt_tokens + given.new_tokens + 1
     about: dict[str, dict[str, str]] = {}

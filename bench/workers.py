@@ -2,14 +2,15 @@
 
     python bench/workers.py KIND MODEL THREADS CONTEXT
 
-Reads lines of JSON, {"measure": "prefill" or "decode", "depth": n, "tokens": n}, and answers each with
-{"seconds": s}; the first line it writes says what it is. Started by peer.py with the Python of the
+Reads lines of JSON, {"measure": "prefill", "decode" or "together", "depth": n, "tokens": n}, and answers
+each with {"seconds": s}; the first line it writes says what it is. Started by peer.py with the Python of the
 environment that holds the engine, so gemstead is imported by ours and by transformers' only.
 """
 
 from __future__ import annotations
 
 import copy
+import ctypes
 import json
 import random
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 CHUNK_TOKENS = 512  # of a prompt, in every engine
+SEQUENCES = 4  # that are decoded together
 
 
 class Engine(Protocol):
@@ -31,6 +33,9 @@ class Engine(Protocol):
 
     def decode(self, depth: int, tokens: int) -> float:
         """Seconds for `tokens` single steps after `depth` cached ones."""
+
+    def together(self, depth: int, tokens: int) -> float:
+        """Seconds for `tokens` tokens of SEQUENCES sequences in one batch, after a token each (depth 0)."""
 
 
 class Prompts:
@@ -55,7 +60,10 @@ class Ours:
         self._play = play
         depth = max(0, context - CHUNK_TOKENS)
         plan = Plan(
-            depths=(0, depth), sequences=(1,), prompt_tokens=CHUNK_TOKENS, new_tokens=CHUNK_TOKENS // 2
+            depths=(0, depth),
+            sequences=(1, SEQUENCES),
+            prompt_tokens=CHUNK_TOKENS,
+            new_tokens=CHUNK_TOKENS // 2,
         )
         self._subject = open_subject(path, plan, "auto", threads)
         self._prompts = Prompts(self._subject.spec.vocab_size, context)
@@ -71,14 +79,24 @@ class Ours:
         """See Engine."""
         return sum(self._play(self._subject, [self._prompts.past[: max(depth, 1)]], tokens).decode_s)
 
+    def together(self, depth: int, tokens: int) -> float:
+        """See Engine."""
+        assert not depth, "sequences together are timed at depth 0"
+        prompts = [self._prompts.fresh(1) for _ in range(SEQUENCES)]
+        return sum(self._play(self._subject, prompts, tokens // SEQUENCES).decode_s)
+
 
 class LlamaCpp:
-    """llama.cpp, through llama-cpp-python's eval; its own sampling is not timed (nor needed: see perf.md)."""
+    """llama.cpp, through llama-cpp-python's eval; its own sampling is not timed (nor needed: see perf.md).
+
+    A long past is read once and its K/V put back from a copy before each measurement.
+    """
 
     def __init__(self, path: str, threads: int, context: int) -> None:
-        from llama_cpp import Llama
+        import llama_cpp
 
-        self._llama = Llama(
+        self._lib, self._threads, self._pasts = llama_cpp, threads, dict[int, Any]()
+        self._llama = llama_cpp.Llama(
             model_path=path,
             n_ctx=context,
             n_batch=CHUNK_TOKENS,
@@ -92,8 +110,20 @@ class LlamaCpp:
 
     def _fill(self, depth: int) -> None:
         self._llama.reset()  # a sliding window's cache cannot be taken back: read the past again
-        if depth:
+        if depth in self._pasts:
+            context, kept = self._llama._ctx.ctx, self._pasts[depth]
+            self._lib.llama_state_set_data(context, kept, len(kept))
+            self._llama.n_tokens = depth
+        elif depth:
             self._llama.eval(self._prompts.past[:depth])
+            if depth >= CHUNK_TOKENS:
+                self._keep(depth)
+
+    def _keep(self, depth: int) -> None:
+        context = self._llama._ctx.ctx
+        size = self._lib.llama_state_get_size(context)
+        self._pasts[depth] = (ctypes.c_uint8 * size)()
+        self._lib.llama_state_get_data(context, self._pasts[depth], size)
 
     def prefill(self, depth: int, tokens: int) -> float:
         """See Engine."""
@@ -111,6 +141,31 @@ class LlamaCpp:
         for token in ids:
             self._llama.eval([token])
         return time.perf_counter() - start
+
+    def together(self, depth: int, tokens: int) -> float:
+        """See Engine."""
+        assert not depth, "sequences together are timed at depth 0"
+        lib, steps = self._lib, tokens // SEQUENCES
+        options = lib.llama_context_default_params()
+        options.n_ctx, options.n_seq_max = SEQUENCES * max(256, steps + 2), SEQUENCES
+        options.n_threads = options.n_threads_batch = self._threads
+        context = lib.llama_init_from_model(self._llama._model.model, options)
+        batch = lib.llama_batch_init(SEQUENCES, 0, 1)
+        batch.n_tokens = SEQUENCES
+        start = 0.0
+        for position in range(steps + 1):
+            for row in range(SEQUENCES):
+                batch.token[row], batch.pos[row] = self._prompts.fresh(1)[0], position
+                batch.seq_id[row][0], batch.n_seq_id[row], batch.logits[row] = row, 1, 1
+            if position == 1:  # the first step is the prompts' own
+                start = time.perf_counter()
+            if lib.llama_decode(context, batch):
+                raise SystemExit("llama.cpp could not decode the batch")
+            lib.llama_get_logits_ith(context, SEQUENCES - 1)  # waits for the result
+        spent = time.perf_counter() - start
+        lib.llama_batch_free(batch)
+        lib.llama_free(context)
+        return spent
 
 
 class Transformers:
@@ -160,6 +215,19 @@ class Transformers:
         start = time.perf_counter()
         for token in ids:
             past = self._forward([token], past)
+        return time.perf_counter() - start
+
+    def together(self, depth: int, tokens: int) -> float:
+        """See Engine."""
+        assert not depth, "sequences together are timed at depth 0"
+        past = None
+        with self._torch.no_grad():
+            for step in range(tokens // SEQUENCES + 1):
+                ids = self._torch.tensor([self._prompts.fresh(1) for _ in range(SEQUENCES)])
+                out = self._model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
+                past = out.past_key_values
+                if not step:  # the first step is the prompts' own
+                    start = time.perf_counter()
         return time.perf_counter() - start
 
 

@@ -29,6 +29,7 @@ class FakeLlama:
 
     def __init__(self, **options):
         self.options, self.calls = options, []
+        self._ctx = types.SimpleNamespace(ctx="context")
 
     def n_vocab(self):
         return 1024
@@ -42,7 +43,15 @@ class FakeLlama:
 
 @pytest.fixture
 def llama(monkeypatch):
-    monkeypatch.setitem(sys.modules, "llama_cpp", types.SimpleNamespace(Llama=FakeLlama))
+    put_back = []
+    library = types.SimpleNamespace(
+        Llama=FakeLlama,
+        llama_state_get_size=lambda context: 3,
+        llama_state_get_data=lambda context, state, size: 3,
+        llama_state_set_data=lambda context, state, size: put_back.append((context, size)),
+        put_back=put_back,
+    )
+    monkeypatch.setitem(sys.modules, "llama_cpp", library)
     monkeypatch.setattr(workers, "version", lambda _: "0")
     return workers.LlamaCpp("m.gguf", 2, 100)
 
@@ -55,6 +64,17 @@ def test_llama_reads_the_past_again_each_time(llama):
     assert calls == ["reset", 32, "reset", 64, 32, "reset", 1, 1, 1, 1]
     assert llama._llama.options["n_threads"] == llama._llama.options["n_threads_batch"] == 2
     assert llama.about["name"] == "llama.cpp (0)"
+
+
+def test_llama_reads_a_long_past_once(llama):
+    for _ in range(3):
+        assert llama.decode(512, 2) > 0
+    assert llama._llama.calls == ["reset", 512, 1, 1, "reset", 1, 1, "reset", 1, 1]
+    assert llama._lib.put_back == [("context", 3)] * 2
+
+
+def test_sequences_together(path):
+    assert workers.Ours(str(path), 1, 100).together(0, 4 * 3) > 0
 
 
 def test_ours_is_timed_at_a_depth(path):
@@ -70,6 +90,7 @@ def test_transformers_is_timed_at_a_depth(path):
     pytest.importorskip("transformers", reason="compares with transformers")
     worker = workers.Transformers(str(path), 1, 300)
     assert worker._model.config.get_text_config().num_hidden_layers == 9
+    assert worker.together(0, 4 * 2) > 0
     for depth in (0, 20, 20):
         assert worker.prefill(depth, 8) > 0
         assert worker.decode(depth, 2) > 0

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from decimal import Context, Decimal, DecimalException
 from fractions import Fraction
-from statistics import median
 
 from gemstead.errors import InputError
 
@@ -198,6 +197,11 @@ def _modulo(value: Fraction, by: Fraction) -> Fraction:
     return value % by
 
 
+def _median(*values: Fraction) -> Fraction:
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
 def _floating(function: Callable[[float], float]) -> Callable[[Fraction], Fraction]:
     return lambda value: Fraction(Decimal(f"{function(float(value)):.12g}"))
 
@@ -214,7 +218,7 @@ _FUNCTIONS: dict[str, tuple[int, int, Callable[..., Fraction]]] = {  # name: few
     "sum": (1, 99, lambda *v: sum(v, Fraction(0))),
     "average": (1, 99, lambda *v: sum(v, Fraction(0)) / len(v)),
     "mean": (1, 99, lambda *v: sum(v, Fraction(0)) / len(v)),
-    "median": (1, 99, lambda *v: Fraction(median(v))),
+    "median": (1, 99, _median),
     "factorial": (1, 1, _factorial),
     "gcd": (1, 99, lambda *v: Fraction(math.gcd(*(_integer(x, "gcd") for x in v)))),
     "lcm": (1, 99, lambda *v: Fraction(math.lcm(*(_integer(x, "lcm") for x in v)))),

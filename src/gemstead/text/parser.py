@@ -7,8 +7,8 @@ Neighbours: session.py feeds it the engine's tokens; calls.py reads the inside o
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Callable, Iterable
 
 from gemstead.text import control
@@ -36,7 +36,7 @@ _ENDS = (control.TURN_CLOSE, control.EOS)
 
 def new_call_id() -> str:
     """An id for a tool call, unique across conversations."""
-    return f"call_{uuid.uuid4().hex[:12]}"
+    return f"call_{os.urandom(6).hex()}"
 
 
 class Parser:
