@@ -1,4 +1,4 @@
-"""A home with nothing in it, a fake hub on loopback, and small random models as the content of repositories."""
+"""A home with nothing in it, a fake hub on loopback, and small random models as its content."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.fake_hub import FakeHub, serving
-from support.weight_files import save_folder, save_gguf
 
 from gemstead.hub.fetch import Patience
 from gemstead.hub.names import parse
 from gemstead.hub.pull import plan, pull
 from gemstead.hub.remote import Hub
 from gemstead.spec.variants import DRAFTERS, VARIANTS
+from support.fake_hub import FakeHub, serving
+from support.weight_files import save_folder, save_gguf
 
 E2B = "google/gemma-4-E2B-it-qat-q4_0-gguf"
 WEIGHTS, MMPROJ = "gemma-4-E2B_q4_0-it.gguf", "gemma-4-E2B-it-mmproj.gguf"
@@ -71,7 +71,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub(home: Path, contents: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+def hub(home: Path, contents: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # noqa: ARG001
     """A hub that holds the contents and is where HF_ENDPOINT leads."""
     with serving(FakeHub(repos={repo: dict(files) for repo, files in contents.items()})) as fake:
         monkeypatch.setenv("HF_ENDPOINT", fake.url)
@@ -79,7 +79,7 @@ def hub(home: Path, contents: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def fetch() -> Any:
+def fetch(hub: FakeHub) -> Any:  # noqa: ARG001  it is what is asked
     """Pull a name with little patience, the way the command does; the plan and the manifest."""
 
     def run(name: str = "e2b", *, timeout_s: float = 5.0, text_only: bool = False) -> Any:

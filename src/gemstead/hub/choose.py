@@ -1,4 +1,4 @@
-"""Which files of a repository make the model that was asked for: weights, the mmproj beside them, what describes it.
+"""Which files of a repository make the model that was asked for: weights, mmproj, what describes it.
 
 Pure: from a listing to a choice, or to a HubError that says what the repository holds instead.
 """
@@ -29,7 +29,7 @@ _OTHER_WEIGHTS = (
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a repository. `sha256` is the hub's hash of a large file, `git_sha1` that of a small one."""
+    """One file of a repository: `sha256` is the hub's hash of a large one, `git_sha1` of a small one."""
 
     path: str
     bytes: int

@@ -1,6 +1,7 @@
-"""What a file or folder on this disk is, from its first bytes: which Gemma 4, in which format, what is missing.
+"""What a file or folder on this disk is, from its first bytes: which Gemma 4, which format, what is missing.
 
-Reads heads only, so a disk full of models is listed in a moment. Opens nothing for computing. Neighbour: local.py.
+Reads heads only, so a disk full of models is listed in a moment. Opens nothing for computing.
+Neighbour: local.py.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class Facts:
 
     @property
     def used(self) -> float:
-        """When its weights were last read or written, in seconds since 1970, as far as the disk keeps that."""
+        """When it was last read or written, in seconds since 1970, as far as the disk keeps that."""
         times = [max(info.st_atime, info.st_mtime) for info in (f.stat() for f in self.files if f.exists())]
         return max(times, default=0.0)
 
 
 def models_below(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that may be a model: GGUF files (first parts) and folders with config.json."""
+    """All that may be a model below a folder: GGUF files (first parts) and folders with config.json."""
     yield from _walk(folder, _DEPTH)
 
 

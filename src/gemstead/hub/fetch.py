@@ -1,7 +1,8 @@
 """Brings one file of a repository into the Hugging Face cache: locked, resumed, checked, then named.
 
-A file has its final name only once its hash is right. What arrived before a cut, a kill or a full disk stays as
-NAME.gemstead-part and is continued; a wrong hash removes it. Locks are huggingface_hub's own. Neighbour: pull.py.
+A file has its final name only once its hash is right. What arrived before a cut, a kill or a full disk
+stays as NAME.gemstead-part and is continued; a wrong hash removes it. Locks are huggingface_hub's own.
+Neighbour: pull.py.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class Place:
 def fetch(
     hub: Hub, source: tuple[str, str], file: RemoteFile, place: Place, progress: Progress, patience: Patience
 ) -> tuple[str, bool]:
-    """Have `file` of `source` (repository, commit) at its place: its SHA-256, and whether it was fetched now."""
+    """Have `file` of `source` (repository, commit) at its place: its SHA-256, and whether it came now."""
     with locked(place.lock, progress):
         present = place.present
         if present is not None:
@@ -181,12 +182,12 @@ def check(path: Path, file: RemoteFile, progress: Progress, *, ours: bool) -> st
     if ours:
         path.unlink(missing_ok=True)
         raise HubError(
-            f"{file.path} arrived damaged or altered: its hash is {seen}, the hub says {expected}. The file was "
-            "removed; run the same command again, and if it happens again do not trust this network or mirror"
+            f"{file.path} arrived damaged or altered: its hash is {seen}, the hub says {expected}. The file "
+            "was removed; run the same command again, and if it happens again do not trust this mirror"
         )
     raise HubError(
-        f"{path} was here before and is damaged: its hash is {seen}, the hub says {expected}. gemstead removes "
-        "nothing it did not put there: delete that file yourself and run the same command again"
+        f"{path} was here before and is damaged: its hash is {seen}, the hub says {expected}. gemstead "
+        "removes nothing it did not put there: delete that file yourself and run the same command again"
     )
 
 
@@ -194,8 +195,8 @@ def disk_error(error: OSError, name: str, place: Path) -> HubError:
     """A failed write in plain words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HubError(
-            f"the disk is full: {name} does not fit into {place.parent}. What has arrived is kept; make room and "
-            "run the same command again, or remove it with gemstead rm"
+            f"the disk is full: {name} does not fit into {place.parent}. What has arrived is kept; make room "
+            "and run the same command again, or remove it with gemstead rm"
         )
     return HubError(f"cannot write {place}: {error.strerror or error}")
 

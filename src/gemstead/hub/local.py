@@ -1,7 +1,8 @@
 """The models on this machine, whoever put them there, and the one that a name means.
 
-Reads only: nothing of another program is moved, changed or deleted. Order of trust for a name: what gemstead
-fetched, its own folders, the Hugging Face cache, LM Studio, Ollama. Neighbours: folders.py, examine.py, names.py.
+Reads only: nothing of another program is moved, changed or deleted. Order of trust for a name: what
+gemstead fetched, its own folders, the Hugging Face cache, LM Studio, Ollama.
+Neighbours: folders.py, examine.py, names.py.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class LocalModel:
     def words(self) -> frozenset[str]:
         """The words it can be asked by: of its names, its format and its variant."""
         row = catalogue().by_repo(self.repo) if self.repo else None
-        text = f"{self.name} {self.repo or ''} {self.facts.path.name} {self.facts.variant or ''} {self.facts.format}"
+        facts = self.facts
+        text = f"{self.name} {self.repo or ''} {facts.path.name} {facts.variant or ''} {facts.format}"
         own = {catalogue().same_words.get(word, word) for word in words(text)} | (row.words if row else set())
         kind = {"gguf"} if self.facts.path.suffix == ".gguf" or self.origin == "Ollama" else {"safetensors"}
         drafter = {"assistant"} if self.facts.is_drafter else set()
@@ -62,7 +64,7 @@ def scan() -> list[LocalModel]:
 
 
 def resolve(name: str) -> LocalModel:
-    """The model on this machine that `name` means; HubError saying how to fetch it, or what is wrong with it."""
+    """The model here that `name` means; HubError saying how to fetch it, or what is wrong with it."""
     wanted = parse(name)
     found = find(wanted)
     if found is None:

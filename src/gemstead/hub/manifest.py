@@ -1,7 +1,8 @@
 """What gemstead put on a disk: one small file beside each model, with every file's size and SHA-256.
 
-It appears whole or not at all, and only after every file it names has been checked: a model without one is not
-gemstead's. Paths in it are relative and cannot lead out of their folder. Neighbours: pull.py, carry.py, remove.py.
+It appears whole or not at all, and only after every file it names has been checked: a model without one
+is not gemstead's. Paths in it are relative and cannot lead out of their folder.
+Neighbours: pull.py, carry.py, remove.py.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest at `path`; HubError when it is damaged, of a later gemstead, or leads out of its folder."""
+    """The manifest at `path`; HubError when it is damaged, too new, or leads out of its folder."""
     try:
         return parse_manifest(path.read_bytes(), str(path))
     except OSError as error:

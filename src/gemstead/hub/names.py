@@ -1,4 +1,4 @@
-"""From what a person types to one model: e2b, gemma4:e2b-it-qat, google/gemma-4-E2B-it, hf.co/owner/repo:Q4_K_M.
+"""From what a person types to one model: e2b, gemma4:e2b-it-qat, google/gemma-4-E2B-it, hf.co/o/r:Q4_K_M.
 
 Pure: looks at no disk and no network. Refuses what could be two models, and names the choices; for a slip of
 the finger it names the nearest. Paths are not names: the caller looks for files first.
@@ -50,7 +50,7 @@ class Wanted:
 
 
 def looks_like_name(text: str) -> bool:
-    """Whether a word is meant as a model's name, right or wrong, rather than as the beginning of a sentence."""
+    """Whether a word is meant as a model's name, right or wrong, and does not begin a sentence."""
     if _HOST.match(text):
         return True
     if _PATH.fullmatch(text):
@@ -63,7 +63,7 @@ def looks_like_name(text: str) -> bool:
 
 
 def parse(text: str, known: Catalogue | None = None) -> Wanted:
-    """The model that `text` names; HubError listing choices or the nearest names when it names none or several."""
+    """The model that `text` names; HubError with the choices or the nearest names otherwise."""
     known = known or catalogue()
     stripped = text.strip()
     match = _HOST.match(stripped)
@@ -91,7 +91,8 @@ def _full(text: str, known: Catalogue, typed: str) -> Wanted:
     match = _REPO.fullmatch(text)
     if match is None:
         raise HubError(
-            f"{typed!r} is no name of a repository; write owner/name or owner/name:Q4_K_M{_nearest(text, known)}"
+            f"{typed!r} is no name of a repository; write owner/name or owner/name:Q4_K_M"
+            + _nearest(text, known)
         )
     repo = f"{match[1]}/{match[2]}"
     row = known.by_repo(repo)
@@ -132,6 +133,6 @@ def _listed(names: list[str]) -> str:
 
 
 def format_of(name: str) -> str | None:
-    """The number format that a file's name says, as it says it: 'gemma-4-E2B-it-UD-Q4_K_XL.gguf' -> Q4_K_XL."""
+    """The number format that a file's name says: 'gemma-4-E2B-it-UD-Q4_K_XL.gguf' -> Q4_K_XL."""
     found = [word for word in words(name) if _FORMAT.fullmatch(word)]
     return found[-1].upper() if found else None

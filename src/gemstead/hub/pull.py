@@ -1,4 +1,4 @@
-"""Fetches a model by name: lists, chooses, checks the room, brings every file, and only then lets it be opened.
+"""Fetches a model by name: lists, chooses, checks the room, brings every file, only then lets it open.
 
 Files gather in the Hugging Face cache under their hashes; the names by which a model opens, and gemstead's
 manifest, appear after the last hash was right. Neighbours: remote.py, choose.py, fetch.py, manifest.py.
@@ -26,6 +26,7 @@ from gemstead.hub.remote import Hub, Listing, Temporary
 from gemstead.weights.writing import whole_file
 
 AT_ONCE = 4
+NOTE_SUFFIX = ".pulling"
 SPARE_BYTES = 64 << 20  # left free beside the model
 _TICK_S = 0.2
 # The names that make a folder or a split file openable are given last.
@@ -119,7 +120,7 @@ def present(plan: Plan) -> Manifest | None:
 
 
 def pull(hub: Hub, plan: Plan, report: Report = lambda _: None, patience: Patience | None = None) -> Manifest:
-    """Carry the plan out. `report` is called five times a second from this thread; Ctrl-C stops it cleanly."""
+    """Carry the plan out. `report` is called five times a second from this thread; Ctrl-C stops it."""
     check_room(plan.home, plan.missing_bytes, plan.name)
     _leave_note(plan)
     progress = Progress(plan.choice.total_bytes)
@@ -190,13 +191,13 @@ def check_room(place: Path, needed_bytes: int, name: str) -> None:
     free = shutil.disk_usage(there).free
     if needed_bytes and free < needed_bytes + SPARE_BYTES:
         raise HubError(
-            f"there is no room for {name}: it needs {_gb(needed_bytes)} more, and {there} has {_gb(free)} free. Make "
-            "room, take a smaller model, or put the cache on another disk with HF_HOME=/that/folder"
+            f"there is no room for {name}: it needs {_gb(needed_bytes)} more, and {there} has {_gb(free)} "
+            "free. Make room, take a smaller model, or put the cache on another disk: HF_HOME=/that/folder"
         )
 
 
 def _leave_note(plan: Plan) -> None:
-    """Say on the disk what is being fetched, so that gemstead rm finds the parts of a pull that never ended."""
+    """Say on the disk what is being fetched, so that gemstead rm finds what a pull left unfinished."""
     lines = [plan.name, *(place.part.name for place in plan.places.values())]
     try:
         plan.manifest_path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +211,7 @@ def _leave_note(plan: Plan) -> None:
 
 def note_path(manifest_path: Path) -> Path:
     """Where the note of an unfinished pull stands."""
-    return manifest_path.with_suffix(".pulling")
+    return manifest_path.with_suffix(NOTE_SUFFIX)
 
 
 def _finish(plan: Plan, records: list[FileRecord]) -> Manifest:

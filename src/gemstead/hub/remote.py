@@ -1,6 +1,6 @@
 """Asks a Hugging Face hub: what a repository holds, and the bytes of one file from a given place on.
 
-The only module that knows huggingface_hub, which it imports late: its client brings proxies, tokens and HF_ENDPOINT.
+The only module that knows huggingface_hub, which it imports late: its client brings proxies and tokens.
 Every failure becomes a HubError in plain words; Temporary ones are worth another try. Neighbour: fetch.py.
 """
 
@@ -100,16 +100,16 @@ class Hub:
             yield
         except self._errors.GatedRepoError as error:
             raise HubError(
-                f"{repo} is gated: its owner wants you to accept a licence first. Open {self.endpoint}/{repo} in a "
-                "browser, log in and accept; then make a token under Settings, Access Tokens, and run this again "
-                "with HF_TOKEN=that-token in front"
+                f"{repo} is gated: its owner wants you to accept a licence first. Open "
+                f"{self.endpoint}/{repo} in a browser, log in and accept; then make a token under Settings, "
+                "Access Tokens, and run this again with HF_TOKEN=that-token in front"
             ) from error
         except self._errors.RevisionNotFoundError as error:
             raise HubError(f"{repo} has no such branch, tag or commit") from error
         except self._errors.RepositoryNotFoundError as error:
             raise HubError(
-                f"{self.endpoint} has no model {repo}, or it is private; check the spelling, and for a private one "
-                "set HF_TOKEN to a token that may read it"
+                f"{self.endpoint} has no model {repo}, or it is private; check the spelling, and for a "
+                "private one set HF_TOKEN to a token that may read it"
             ) from error
         except self._errors.HfHubHTTPError as error:
             raise self._by_status(repo, error) from error

@@ -74,7 +74,7 @@ def read_gguf(path: Path) -> GgufFile:
 
 
 def peek_gguf(path: Path) -> dict[str, Any]:
-    """The metadata of one file up to its vocabulary, without its tensors: what kind of model it is, in a moment.
+    """The metadata of one file up to its vocabulary: what kind of model it is, in a moment.
 
     WeightsError for what is no readable GGUF. Numbers and texts only; arrays are left out.
     """
