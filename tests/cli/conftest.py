@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,18 @@ def says(*pieces: str, reason: str = "stop") -> list[Event]:
 def calls(name: str, **arguments: Any) -> list[Event]:
     """The events of one tool call."""
     return [ToolCallEvent(ToolCall(name, arguments, "call_1")), Done("tool_calls", USAGE)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No model of the machine that runs the tests is seen, and no network is asked."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    monkeypatch.setenv("GEMSTEAD_OFFLINE", "1")
+    for name in ("GEMSTEAD_MODELS", "OLLAMA_MODELS", "HF_HUB_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return home
 
 
 @dataclass

@@ -60,7 +60,9 @@ OUTSIDE: dict[str, set[str]] = {
 }
 
 # Optional or slow to import: these alone may be imported inside a function.
-LATE = {"torch", "prompt_toolkit", "llguidance", "matplotlib", "huggingface_hub", "gemstead.backend.torch"}
+LATE = {"torch", "prompt_toolkit", "llguidance", "matplotlib", "huggingface_hub"} | {
+    f"gemstead.{name}" for name in ("backend.torch", "hub.local", "cli.offer")
+}
 
 
 class Import(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -38,9 +39,7 @@ def list(as_json: bool) -> None:  # noqa: A001 (the command's name)
     if models:
         click.echo("\n".join(plain(line) for line in table(models, time.time())))
     for pull in pulls:
-        screen.status(
-            f"unfinished: {pull.name}, {size(pull.bytes)} so far; gemstead pull {pull.name} goes on"
-        )
+        screen.status(f"begun: {pull.name}, {size(pull.bytes)} so far; gemstead pull {pull.name} goes on")
     if not models:
         screen.status(
             f"no Gemma 4 here, in {hf_cache()} or {model_folders()[0]} or with LM Studio or Ollama; "
@@ -48,7 +47,7 @@ def list(as_json: bool) -> None:  # noqa: A001 (the command's name)
         )
 
 
-def table(models: list[LocalModel], now: float) -> list[str]:
+def table(models: Sequence[LocalModel], now: float) -> Sequence[str]:
     """The models as aligned lines."""
     rows = [("name", "format", "size", "from", "last used")]
     for model in models:

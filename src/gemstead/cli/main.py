@@ -29,6 +29,7 @@ COMMANDS = {
     "pull": "Fetch a model by name.",
     "list": "List the models on this machine.",
     "rm": "Remove a model that gemstead fetched.",
+    "carry": "Carry models on a stick, or share them in a room.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
     "bench": "Measure how fast a model is on this machine.",
 }

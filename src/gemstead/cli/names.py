@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemstead.errors import ConfigError
-from gemstead.hub.local import resolve
 from gemstead.hub.names import looks_like_name
 
 DEFAULT_MODEL = "pebble"
@@ -54,8 +53,11 @@ def check_model(model: str) -> str:
     if _LIKE_A_PATH.fullmatch(model) and not looks_like_name(model):
         raise ConfigError(
             f"there is no model {model!r}: not a file or folder here; allowed are {DEFAULT_MODEL}, a model's "
-            "name such as e2b, the path of a GGUF file, or that of a folder with config.json and *.safetensors"
+            "name such as e2b, the path of a GGUF file, or of a folder with config.json and *.safetensors"
         )
+    # Reads weight files, so brings numpy: only who names a model pays.
+    from gemstead.hub.local import resolve
+
     return str(resolve(model).facts.path)
 
 

@@ -1,12 +1,11 @@
 """Without a model named, a person at a terminal is offered the largest Gemma 4 that fits this machine, once.
 
-Asks nobody else: not in a pipe, not offline, not with a model here already, not after a No. The rule is simple
-until `plan` replaces it: weights, a quarter more for the conversation, and a gigabyte for the rest.
+Not offline, not with a model here already, not after a No; its callers see to it that a person is there.
+The rule is simple until `plan` replaces it: the weights, a quarter more for the conversation, a gigabyte.
 """
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def recommend(free_bytes: int) -> Row | None:
 
 def offered(target: Target, screen: Screen) -> Target:
     """The target with a model that was fetched because the person said yes, else the target as it is."""
-    if not target.is_default or not is_person_there(screen) or is_offline():
+    if is_offline():
         return target
     here = [model for model in scan() if not model.facts.is_drafter and model.facts.fault is None]
     if here:
@@ -51,8 +50,8 @@ def offered(target: Target, screen: Screen) -> Target:
         return target
     senses = f", and {size(row.mmproj_bytes)} for images and sound" if row.mmproj_bytes else ""
     question = (
-        f"{row.name} fits this machine and knows far more than pebble: {size(row.weights_bytes or 0)} to download"
-        f"{senses}. Download it now?"
+        f"{row.name} fits this machine and knows far more than pebble: {size(row.weights_bytes or 0)} to "
+        f"download{senses}. Download it now?"
     )
     if not click.confirm(question, default=True, err=True):
         remember_no()
@@ -66,11 +65,6 @@ def offered(target: Target, screen: Screen) -> Target:
         screen.status(f"{error}\npebble answers instead")
         return target
     return Target(path, target.words)
-
-
-def is_person_there(screen: Screen) -> bool:
-    """Whether somebody sees a question and can answer it."""
-    return sys.stdin.isatty() and screen.shows_text and screen.shows_status
 
 
 def declined_path() -> Path:

@@ -15,7 +15,6 @@ import click
 
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
-from gemstead.cli.names import check_model, names_model
 from gemstead.errors import InputError
 from gemstead.types import EFFORTS, KV_FORMATS, Effort, SamplingParams, ThinkingChoice
 
@@ -108,7 +107,7 @@ class Options:
         return gemstead.open(
             model,
             backend=self.backend,
-            drafter=check_model(self.drafter) if self.drafter and names_model(self.drafter) else self.drafter,
+            drafter=self.drafter,
             threads=self.threads,
             memory=self.memory,
             context=self.context,
@@ -126,9 +125,7 @@ kv_option = click.option(
 )
 
 _OPTIONS = (
-    click.option(
-        "-m", "--model", metavar="MODEL", help="A name such as e2b, a GGUF file or a folder; pebble."
-    ),
+    click.option("-m", "--model", metavar="MODEL", help="A name such as e2b, a GGUF file, a folder."),
     click.option(
         "--backend",
         type=click.Choice(["auto", "native", "reference", "torch"]),

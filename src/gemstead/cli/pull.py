@@ -63,7 +63,8 @@ def one(hub: Hub, planned: Plan, screen: Screen, *, dry_run: bool = False) -> di
         manifest = carry_out(hub, planned, Meter(screen))
         screen.erase_live()
         screen.status(f'{planned.name} is ready: gemstead run {planned.name} "Hello"')
-    files = [asdict(file) for file in manifest.files] if manifest is not None else None
+    chosen = [{"path": file.path, "bytes": file.bytes, "role": role} for file, role in planned.choice.files]
+    files = [asdict(file) for file in manifest.files] if manifest is not None else chosen
     return {
         "name": planned.name,
         "repo": planned.listing.repo,

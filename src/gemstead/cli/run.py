@@ -16,8 +16,8 @@ from gemstead.agent.loop import run_turns
 from gemstead.agent.tools import BUILT_IN
 from gemstead.cli.answer import Answer, Viewer, ending
 from gemstead.cli.formats import format_options, output_format
+from gemstead.cli.keyboard import can_ask
 from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
-from gemstead.cli.offer import offered
 from gemstead.cli.options import Options, check_text, model_options, read_stdin
 from gemstead.cli.screen import Screen
 from gemstead.errors import WeightsError
@@ -45,7 +45,10 @@ def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
     target = split_words(words, options.model)
     prompt = read_prompt(target)
     screen = Screen()
-    target = target if as_json else offered(target, screen)
+    if target.is_default and not as_json and can_ask(screen):
+        from gemstead.cli.offer import offered  # slow to import
+
+        target = offered(target, screen)
     if target.is_default:
         screen.status("using pebble, the small model that comes with gemstead; name another with -m MODEL")
     answer = ask(target, prompt, options, output, Viewer(screen, silent=as_json))
