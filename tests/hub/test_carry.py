@@ -95,7 +95,7 @@ def test_a_stick_pulled_out_too_early_is_continued(stick, home, monkeypatch):
     (weights,) = stick.glob("*/*q4_0-it.gguf")
     raw = weights.read_bytes()
     weights.write_bytes(raw[:5000])
-    with pytest.raises(HubError, match="ended .* bytes early"):
+    with pytest.raises(HubError, match=r"ended .* bytes early"):
         take(source, model_folders()[0])
     assert scan() == []
     weights.write_bytes(raw)
@@ -130,7 +130,7 @@ def test_a_damaged_manifest_is_refused(stick, change):
     data = json.loads(manifest.read_text())
     change(data)
     manifest.write_text(json.dumps(data))
-    with pytest.raises(HubError, match="damaged|reads"):
+    with pytest.raises(HubError, match=r"damaged|reads"):
         FolderSource(stick)
 
 
@@ -222,7 +222,7 @@ def test_a_machine_that_does_not_know_the_code_is_not_believed():
 
 
 @pytest.mark.parametrize("path", ["../gemstead.json", "x", "%2e%2e/%2e%2e/etc/passwd", "gemstead.json"])
-def test_only_the_files_of_the_manifests_are_served(sharing, local, path):
+def test_only_the_files_of_the_manifests_are_served(sharing, path):
     url, code, _, _ = sharing
     source = LanSource(url, code)
     with (
@@ -250,7 +250,7 @@ def test_offline_asks_no_other_machine(monkeypatch):
 
 
 def test_an_address_of_another_machine_cannot_be_shared_on(local):
-    with pytest.raises(HubError, match="cannot share on 192.0.2.1"):
+    with pytest.raises(HubError, match=r"cannot share on 192.0.2.1"):
         Sharing(local, ("192.0.2.1", 0), "x", print)
 
 
