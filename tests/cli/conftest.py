@@ -15,6 +15,8 @@ import gemstead
 from gemstead.cli.main import main
 from gemstead.spec.variants import VARIANTS
 from gemstead.types import Done, Event, TextDelta, ToolCall, ToolCallEvent, Usage
+from support.fake_hub import FakeHub, serving
+from support.repositories import repositories
 
 USAGE = Usage(prompt_tokens=40, completion_tokens=12, prefill_s=0.25, decode_s=0.5)
 
@@ -39,6 +41,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("GEMSTEAD_MODELS", "OLLAMA_MODELS", "HF_HUB_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+@pytest.fixture
+def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # noqa: ARG001
+    """A hub on loopback that may be asked, with E2B in small."""
+    with serving(FakeHub(repos={name: dict(files) for name, files in repositories().items()})) as fake:
+        monkeypatch.setenv("HF_ENDPOINT", fake.url)
+        monkeypatch.delenv("GEMSTEAD_OFFLINE")
+        yield fake
 
 
 @dataclass

@@ -13,42 +13,19 @@ from gemstead.hub.fetch import Patience
 from gemstead.hub.names import parse
 from gemstead.hub.pull import plan, pull
 from gemstead.hub.remote import Hub
-from gemstead.spec.variants import DRAFTERS, VARIANTS
 from support.fake_hub import FakeHub, serving
-from support.weight_files import save_folder, save_gguf
+from support.repositories import repositories
 
-E2B = "google/gemma-4-E2B-it-qat-q4_0-gguf"
-WEIGHTS, MMPROJ = "gemma-4-E2B_q4_0-it.gguf", "gemma-4-E2B-it-mmproj.gguf"
 QUICK = Patience(tries=3, first_wait_s=0.01)
 
 
 @pytest.fixture(scope="session")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
-    """Repositories by name: Google's GGUF of E2B in small, one with several formats, folders, a drafter."""
-    folder = tmp_path_factory.mktemp("contents")
-    spec = VARIANTS["tiny-e2b"]
-    raw = {}
-    for name in ("f32", "q8_0"):
-        save_gguf(folder / f"{name}.gguf", spec, name)
-        raw[name] = (folder / f"{name}.gguf").read_bytes()
-    save_folder(folder / "whole", spec, "bf16")
-    save_folder(folder / "drafter", DRAFTERS["tiny-e2b"], "bf16")
-    mmproj = raw["q8_0"][:1000]  # never opened here
-    files = {
-        kind: {path.name: path.read_bytes() for path in (folder / kind).iterdir()}
-        for kind in ("whole", "drafter")
-    }
-    several = {f"tiny-{name.upper()}.gguf": content for name, content in raw.items()}
-    return {
-        E2B: {WEIGHTS: raw["q8_0"], MMPROJ: mmproj, "README.md": b"# E2B"},
-        "google/gemma-4-E2B-it": {**files["whole"], "README.md": b"# E2B"},
-        "google/gemma-4-E2B-it-assistant": files["drafter"],
-        "someone/several-GGUF": {**several, "mmproj-F16.gguf": mmproj, "mmproj-F32.gguf": mmproj},
-        "someone/litert": {"model.litertlm": b"LITERTLM" + b"x" * 64},
-    }
+def contents() -> dict[str, dict[str, bytes]]:
+    """Repositories by name, and their files by name."""
+    return repositories()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home folder; no store of any program is elsewhere."""
     home = tmp_path / "home"

@@ -73,9 +73,11 @@ class _Commands(click.Group):
 def offline_option() -> click.Option:
     """--offline, which the group and every command have: the same as GEMSTEAD_OFFLINE=1."""
 
-    def switch(_context: click.Context, _option: click.Parameter, value: bool) -> None:
+    def switch(context: click.Context, _option: click.Parameter, value: bool) -> None:
         if value:
-            os.environ["GEMSTEAD_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"  # children inherit it
+            before = os.environ.get("GEMSTEAD_OFFLINE", "")
+            os.environ["GEMSTEAD_OFFLINE"] = "1"  # programs that a command starts inherit it
+            context.call_on_close(lambda: os.environ.update(GEMSTEAD_OFFLINE=before))
 
     text = "Never ask a network; GEMSTEAD_OFFLINE=1 does the same."
     return click.Option(["--offline"], is_flag=True, expose_value=False, callback=switch, help=text)
