@@ -217,9 +217,9 @@ def note_path(manifest_path: Path) -> Path:
 def _finish(plan: Plan, records: list[FileRecord]) -> Manifest:
     """Give the checked files their names, then write the manifest."""
     ours = set()  # fetched by an earlier pull of this repository
-    for path in plan.manifest_path.parent.glob("*.json"):
+    for earlier in plan.manifest_path.parent.glob("*.json"):
         with suppress(HubError):
-            ours |= {file.sha256 for file in read_manifest(path).files if file.fetched}
+            ours |= {file.sha256 for file in read_manifest(earlier).files if file.fetched}
     kept = [FileRecord(r.path, r.bytes, r.sha256, r.role, r.fetched or r.sha256 in ours) for r in records]
     manifest = Manifest(
         plan.name,
