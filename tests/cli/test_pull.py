@@ -36,6 +36,17 @@ def test_a_pulled_model_answers_by_its_short_name(hub, gem):
         assert model.spec.name == "pebble"
 
 
+def test_the_name_that_pull_prints_works(hub, gem):
+    part = "BF16/x-BF16-00001-of-00001.gguf"
+    raw = hub.repos[E2B][WEIGHTS]
+    hub.repos["someone/odd-GGUF"] = {part: raw, "x-Q8_0.gguf": raw + b"x"}
+    ran = gem("pull", "hf.co/someone/odd-GGUF:bf16")
+    name = f"someone/odd-GGUF:{part}"
+    assert f"{name} is ready: gemstead run {name}" in ran.err
+    assert gem("show", name).out.splitlines()[1] == ran.out.strip()
+    assert gem("rm", name, "--yes").code == 0
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_second_pull_says_so(gem):
     gem("pull", "e2b")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -252,6 +254,19 @@ def test_offline_asks_no_other_machine(monkeypatch):
 def test_an_address_of_another_machine_cannot_be_shared_on(local):
     with pytest.raises(HubError, match=r"cannot share on 192.0.2.1"):
         Sharing(local, ("192.0.2.1", 0), "x", print)
+
+
+def test_sharing_asks_no_name_server(local, monkeypatch):
+    """HTTPServer would look up the name of its address: slow without the internet, and it tells somebody."""
+
+    def asked(*_):
+        raise AssertionError("a name server was asked")
+
+    for name in ("getfqdn", "gethostbyaddr"):
+        monkeypatch.setattr(socket, name, asked)
+    Sharing(local, ("127.0.0.1", 0), "x", print).close()
+    with suppress(HubError):  # not every machine has IPv6
+        Sharing(local, ("::1", 0), "x", print).close()
 
 
 def test_codes():

@@ -134,6 +134,11 @@ def test_a_word_of_a_sentence_is_no_name(text):
     assert not looks_like_name(text)
 
 
+@pytest.mark.parametrize("text", ["a/b:x-Q8_0.gguf", "a/b:BF16/x.GGUF", "a/gemma-4-x:Q4_0", "hf.co/a/b.gguf"])
+def test_a_repository_with_a_file_is_a_name_and_no_path(text):
+    assert looks_like_name(text)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

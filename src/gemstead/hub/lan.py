@@ -14,6 +14,8 @@ import ipaddress
 import json
 import re
 import secrets
+import socket
+import socketserver
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -54,6 +56,19 @@ def prove(key: bytes, *parts: bytes) -> str:
     return hmac.new(key, joined, "sha256").hexdigest()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind as any TCP server does: HTTPServer would ask a name server who we are."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
 class Sharing:
     """A running server. `told` hears one line for each model that a machine has taken whole."""
 
@@ -65,13 +80,12 @@ class Sharing:
         self.wrong = 0
         handler = type("CarryAnswer", (_Answer,), {"sharing": self})
         try:
-            self._server = ThreadingHTTPServer(address, handler)
+            self._server = _Server(address, handler)
         except OSError as error:
             raise HubError(
                 f"cannot share on {address[0]}:{address[1]}: {error.strerror or error}; --host is an address "
                 "of this machine in the room's network (ip addr shows them), --port a free port"
             ) from error
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
 
     def run(self) -> None:

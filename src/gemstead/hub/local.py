@@ -105,7 +105,7 @@ def _fits(model: LocalModel, wanted: Wanted) -> bool:
         return wanted.row.variant in variants and same and wanted.asked <= model.words
     if model.repo is None or model.repo.lower() != wanted.repo.lower():
         return False
-    if wanted.tag is None or model.facts.path.name.lower() == wanted.tag.lower():
+    if wanted.tag is None or model.facts.path.name.lower() == wanted.tag.lower().rpartition("/")[2]:
         return True
     return format_of(wanted.tag) == format_of(model.facts.path.name) and not wanted.tag.endswith(".gguf")
 

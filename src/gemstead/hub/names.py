@@ -53,9 +53,12 @@ def looks_like_name(text: str) -> bool:
     """Whether a word is meant as a model's name, right or wrong, and does not begin a sentence."""
     if _HOST.match(text):
         return True
+    repo = _REPO.fullmatch(text)
+    if repo and repo[3]:
+        return _FAMILY.search(text) is not None or repo[3].lower().endswith(".gguf")
     if _PATH.fullmatch(text):
         return False
-    if _REPO.fullmatch(text):
+    if repo:
         return _FAMILY.search(text) is not None or catalogue().by_repo(text.split(":")[0]) is not None
     if not _SHORT.fullmatch(text):
         return False
