@@ -6,6 +6,7 @@
     ├── InputError         a request is wrong: message, tool, sampling value        (HTTP 400)
     ├── CapacityError      right request, but no room: memory, context, queue       (HTTP 413/429/503)
     ├── BackendError       a backend is missing or failed while computing
+    ├── HubError           a model cannot be named, fetched, checked, shared or removed
     └── RequestCancelled   the caller stopped the request; not a failure
 
 A message says what was attempted, the value seen, the values allowed and what to do next.
@@ -34,6 +35,10 @@ class CapacityError(GemsteadError):
 
 class BackendError(GemsteadError):
     """A backend is not available or failed while computing."""
+
+
+class HubError(GemsteadError):
+    """A model cannot be named, fetched, checked, shared or removed: network, access, hash, disk."""
 
 
 class RequestCancelled(GemsteadError):  # noqa: N818  not an error

@@ -27,6 +27,8 @@ from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
+from gemstead.hub.local import resolve
+from gemstead.hub.names import looks_like_name
 from gemstead.machine.memory import available_bytes
 from gemstead.session import Session
 from gemstead.spec.model import DrafterSpec, ModelSpec
@@ -74,7 +76,8 @@ def open(  # noqa: A001 (the public name is gemstead.open)
     kv: str = "f16",
     prefix_cache_dir: str | Path | None = None,
 ) -> Model:
-    """Open a model: "pebble" (the embedded one), a GGUF file, or a Hugging Face-style folder.
+    """Open a model: "pebble" (the embedded one), a GGUF file, a Hugging Face-style folder, or the name
+    of a model that is on this machine, such as "e2b".
 
     backend is "auto", "native", "reference" or "torch". drafter is None or "none", "ngram", or the path
     of an assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
@@ -89,9 +92,9 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         raise ConfigError(f"context = {context!r} is not a number of tokens; give 1 or more, or None")
     parts: list[Any] = []  # whatever must be closed, were a later part to fail
     try:
-        store = open_store(pebble.path() if path == EMBEDDED else path)
+        store = open_store(_found(path))
         parts.append(store)
-        drafter_store = None if drafter_path is None else open_store(drafter_path)
+        drafter_store = None if drafter_path is None else open_store(_found(drafter_path))
         if drafter_store is not None:
             parts.append(drafter_store)
         _check_kinds(store, drafter_store)
@@ -304,6 +307,15 @@ def _about_template(store: Store) -> str | None:
     if template is None or template.known:
         return None
     return f"the model carries {template.name}; prompts follow Google's newest, {template.generation}"
+
+
+def _found(path: str | Path) -> str | Path:
+    """Where a model is; a name that is no path is looked up among the models on this machine."""
+    if path == EMBEDDED:
+        return pebble.path()
+    if isinstance(path, str) and looks_like_name(path) and not Path(path).exists():
+        return resolve(path).facts.path
+    return path
 
 
 def default_sampling(store: Store) -> SamplingParams:

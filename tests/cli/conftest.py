@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import gemstead
 from gemstead.cli.main import main
 from gemstead.spec.variants import VARIANTS
 from gemstead.types import Done, Event, TextDelta, ToolCall, ToolCallEvent, Usage
+from support.fake_hub import FakeHub, serving
+from support.repositories import repositories
 
 USAGE = Usage(prompt_tokens=40, completion_tokens=12, prefill_s=0.25, decode_s=0.5)
 
@@ -26,6 +29,27 @@ def says(*pieces: str, reason: str = "stop") -> list[Event]:
 def calls(name: str, **arguments: Any) -> list[Event]:
     """The events of one tool call."""
     return [ToolCallEvent(ToolCall(name, arguments, "call_1")), Done("tool_calls", USAGE)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No model of the machine that runs the tests is seen, and no network is asked."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("HF_HOME", str(home / "hf"))
+    monkeypatch.setenv("GEMSTEAD_OFFLINE", "1")
+    for name in ("GEMSTEAD_MODELS", "OLLAMA_MODELS", "HF_HUB_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:  # noqa: ARG001
+    """A hub on loopback that may be asked, with E2B in small."""
+    with serving(FakeHub(repos={name: dict(files) for name, files in repositories().items()})) as fake:
+        monkeypatch.setenv("HF_ENDPOINT", fake.url)
+        monkeypatch.delenv("GEMSTEAD_OFFLINE")
+        yield fake
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gemstead.cli.names import Target, split_words
-from gemstead.errors import ConfigError
+from gemstead.errors import ConfigError, HubError
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,6 @@ def test_an_existing_path_is_the_model(tmp_path, monkeypatch):
     [
         "e2b",
         "26b-a4b",
-        "gemma4",
         "gemma4:e2b",
         "Gemma-4-E4B-it",
         "google/gemma-4-12b-it",
@@ -52,8 +51,15 @@ def test_an_existing_path_is_the_model(tmp_path, monkeypatch):
     ],
 )
 def test_a_model_that_must_be_downloaded(name):
-    with pytest.raises(ConfigError, match="cannot download models yet"):
+    with pytest.raises(
+        HubError, match=f"the model '{name}' is not on this machine; gemstead pull {name} fetches"
+    ):
         split_words([name, "hi"])
+
+
+def test_a_name_that_could_be_several():
+    with pytest.raises(HubError, match="'gemma4' could be several models; say which: gemma4:e2b-it-qat, "):
+        split_words(["gemma4", "hi"])
 
 
 @pytest.mark.parametrize("path", ["./no.gguf", "/no/such/model", "no.gguf", "no.safetensors", "~/no-such"])
@@ -63,5 +69,5 @@ def test_a_path_that_is_not_there(path):
 
 
 def test_an_explicit_model_must_exist():
-    with pytest.raises(ConfigError, match=r"there is no model 'hello'.*allowed are pebble, the path"):
+    with pytest.raises(HubError, match=r"there is no model 'hello'; known are gemma4:e2b-it-qat"):
         split_words(["hello"], "hello")

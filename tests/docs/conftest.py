@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from gemstead import pebble
+from support.fake_hub import FakeHub, serving
+from support.repositories import E2B, WEIGHTS, repositories
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,6 +66,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, found in values.items():
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, found, ids=str)
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[FakeHub]:
+    """A hub on loopback where pebble goes by the name of e2b: the pages' commands run against it."""
+    repos = {name: dict(files) for name, files in repositories().items()}
+    repos[E2B][WEIGHTS] = pebble.path().read_bytes()
+    with serving(FakeHub(repos=repos)) as fake:
+        yield fake
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,23 @@ from pathlib import Path
 INSTALLS = "python3 -m venv "
 
 
-def environment() -> dict[str, str]:
-    """This process's environment with the installed `gemstead` first on PATH."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def environment(cwd: Path, **more: str) -> dict[str, str]:
+    """This process's environment with the installed `gemstead` first on PATH, and every model below `cwd`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {
+        **os.environ,
+        "PATH": path,
+        "HF_HOME": str(cwd / "hf"),
+        "XDG_DATA_HOME": str(cwd / "data"),
+        **more,
+    }
 
 
-def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=cwd,
-        env=environment(),
+        env=environment(cwd, **more),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -34,11 +41,11 @@ def test_python_block(python_block, tmp_path):
     assert ran.stdout.strip(), f"{python_block} prints nothing"
 
 
-def test_shell_block(shell_block, tmp_path):
+def test_shell_block(shell_block, tmp_path, hub):
     for line in shell_block.text.splitlines():
         if line.strip() and not line.startswith(("#", INSTALLS)):
             assert "gemstead" in line, f"{shell_block}: only gemstead lines are executed; mark others as text"
-            ran = run(["bash", "-euo", "pipefail", "-c", line], tmp_path)
+            ran = run(["bash", "-euo", "pipefail", "-c", line], tmp_path, HF_ENDPOINT=hub.url)
             assert ran.returncode == 0, f"{shell_block}: {line}\n{ran.stderr}"
             assert ran.stdout.strip(), f"{shell_block}: {line} prints nothing"
 

@@ -60,6 +60,9 @@ def check(path: Path, text: str) -> None:
 @pytest.fixture
 def printed(monkeypatch, capsys):
     """What a command prints on both streams, 80 columns wide, and its exit code."""
+    for name in ("HOME", "HF_HOME", "GEMSTEAD_MODELS", "OLLAMA_MODELS"):  # no model of this machine is seen
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("GEMSTEAD_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
 

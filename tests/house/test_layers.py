@@ -47,6 +47,7 @@ OUTSIDE: dict[str, set[str]] = {
     "weights": {"numpy"},
     "media": {"numpy"},
     "text": {"tokenizers"},
+    "hub": {"huggingface_hub"},
     "backend": {"numpy"},
     "engine": {"numpy", "llguidance"},
     "machine": {"numpy"},
@@ -59,7 +60,9 @@ OUTSIDE: dict[str, set[str]] = {
 }
 
 # Optional or slow to import: these alone may be imported inside a function.
-LATE = {"torch", "prompt_toolkit", "llguidance", "matplotlib", "gemstead.backend.torch"}
+LATE = {"torch", "prompt_toolkit", "llguidance", "matplotlib", "huggingface_hub"} | {
+    f"gemstead.{name}" for name in ("backend.torch", "hub.local", "cli.offer")
+}
 
 
 class Import(NamedTuple):

@@ -15,7 +15,7 @@ import click
 from gemstead.agent.loop import run_turns
 from gemstead.cli.answer import Answer, Viewer, ending, speed
 from gemstead.cli.conversation import SETTINGS, Conversation
-from gemstead.cli.keyboard import ctrl_c_stops, is_person, line_reader, read_message
+from gemstead.cli.keyboard import can_ask, ctrl_c_stops, is_person, line_reader, read_message
 from gemstead.cli.names import Target, split_words
 from gemstead.cli.options import Options, absolute, check_text, model_options
 from gemstead.cli.screen import Screen, complain
@@ -56,6 +56,10 @@ def chat(words: tuple[str, ...], **values: Any) -> None:
             click.get_current_context(),
         )
     screen = Screen()
+    if target.is_default and can_ask(screen):
+        from gemstead.cli.offer import offered  # slow to import
+
+        target = offered(target, screen)
     with screen.waiting(f"opening {target.model}"):
         model = options.open(target.model)
     with model:

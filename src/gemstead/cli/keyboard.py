@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
+from gemstead.cli.screen import Screen
+
 QUOTES = '"""'
 ReadLine = Callable[[str], str]
 
@@ -32,6 +34,11 @@ def line_reader(words: Sequence[str]) -> ReadLine:
     completer = WordCompleter(list(words), sentence=True)
     session: PromptSession[str] = PromptSession(completer=completer, complete_while_typing=False)
     return session.prompt
+
+
+def can_ask(screen: Screen) -> bool:
+    """Whether somebody sees a question and can answer it."""
+    return is_person() and screen.shows_text and screen.shows_status
 
 
 def is_person() -> bool:

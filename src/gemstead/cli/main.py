@@ -26,6 +26,10 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 COMMANDS = {
     "run": "Ask once and print the answer.",
     "chat": "Talk with a model.",
+    "pull": "Fetch a model by name.",
+    "list": "List the models on this machine.",
+    "rm": "Remove a model that gemstead fetched.",
+    "carry": "Carry models on a stick, or share them in a room.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
     "bench": "Measure how fast a model is on this machine.",
 }
@@ -49,6 +53,8 @@ class _Commands(click.Group):
             return None
         command = getattr(importlib.import_module(f"gemstead.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
+        if not any(param.name == "offline" for param in command.params):
+            command.params.append(offline_option())
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -64,14 +70,30 @@ class _Commands(click.Group):
             ctx.exit(PIPE_CLOSED)
 
 
+def offline_option() -> click.Option:
+    """--offline, which the group and every command have: the same as GEMSTEAD_OFFLINE=1."""
+
+    def switch(context: click.Context, _option: click.Parameter, value: bool) -> None:
+        if value:
+            before = os.environ.get("GEMSTEAD_OFFLINE", "")
+            os.environ["GEMSTEAD_OFFLINE"] = "1"  # programs that a command starts inherit it
+            context.call_on_close(lambda: os.environ.update(GEMSTEAD_OFFLINE=before))
+
+    text = "Never ask a network; GEMSTEAD_OFFLINE=1 does the same."
+    return click.Option(["--offline"], is_flag=True, expose_value=False, callback=switch, help=text)
+
+
 @click.group(cls=_Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gemstead", message="gemstead %(version)s")
 def cli() -> None:
     """Gemma 4 on the machine you already have.
 
-    gemstead run "What is 17% of 2400?" asks the small model that comes with gemstead; give the path
-    of a GGUF file or of a Hugging Face folder to use another.
+    gemstead run "What is 17% of 2400?" asks the small model that comes with gemstead; gemstead pull e2b
+    fetches a larger one, and the path of a GGUF file or of a Hugging Face folder works too.
     """
+
+
+cli.params.append(offline_option())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

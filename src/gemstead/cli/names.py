@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemstead.errors import ConfigError
-from gemstead.spec.variants import VARIANTS
+from gemstead.hub.names import looks_like_name
 
 DEFAULT_MODEL = "pebble"
 
-# gemma4, gemma4:e2b, gemma-4-E4B-it, google/gemma-4-12b-it, hf.co/owner/gemma-4-GGUF:Q4_0
-_PULL_NAME = re.compile(r"(hf\.co/)?([\w.-]+/)?gemma-?4([-:.][\w.:-]*)?", re.IGNORECASE)
 _LIKE_A_PATH = re.compile(r"(~|\.{1,2})?/\S*|\S+\.(gguf|safetensors)", re.IGNORECASE)
 
 
@@ -41,26 +39,26 @@ def split_words(words: Sequence[str], model: str | None = None) -> Target:
 
 def names_model(word: str) -> bool:
     """Whether a first word is the model rather than the beginning of the prompt."""
-    if word == DEFAULT_MODEL or word in VARIANTS or _PULL_NAME.fullmatch(word):
+    if word == DEFAULT_MODEL or looks_like_name(word):
         return True
     return exists(word) or _LIKE_A_PATH.fullmatch(word) is not None
 
 
 def check_model(model: str) -> str:
-    """The model's name or path; names of models that are not on this machine are an error."""
+    """The path of a model, however it is named; HubError saying how to fetch one that is not here."""
     if model == DEFAULT_MODEL:
         return model
     if exists(model):
         return str(Path(model).expanduser())
-    if model in VARIANTS or _PULL_NAME.fullmatch(model):
+    if _LIKE_A_PATH.fullmatch(model) and not looks_like_name(model):
         raise ConfigError(
-            f"the model {model!r} is not on this machine, and gemstead cannot download models yet; "
-            "give the path of a GGUF file or of a folder with config.json and *.safetensors"
+            f"there is no model {model!r}: not a file or folder here; allowed are {DEFAULT_MODEL}, a model's "
+            "name such as e2b, the path of a GGUF file, or of a folder with config.json and *.safetensors"
         )
-    raise ConfigError(
-        f"there is no model {model!r}: not a file or folder here; allowed are {DEFAULT_MODEL}, the path of a "
-        "GGUF file, or the path of a folder with config.json and *.safetensors"
-    )
+    # Reads weight files, so brings numpy: only who names a model pays.
+    from gemstead.hub.local import resolve
+
+    return str(resolve(model).facts.path)
 
 
 def exists(word: str) -> bool:

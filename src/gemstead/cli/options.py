@@ -125,7 +125,7 @@ kv_option = click.option(
 )
 
 _OPTIONS = (
-    click.option("-m", "--model", metavar="MODEL", help="pebble, a GGUF file or a Hugging Face folder."),
+    click.option("-m", "--model", metavar="MODEL", help="A name such as e2b, a GGUF file, a folder."),
     click.option(
         "--backend",
         type=click.Choice(["auto", "native", "reference", "torch"]),

@@ -16,6 +16,7 @@ from gemstead.agent.loop import run_turns
 from gemstead.agent.tools import BUILT_IN
 from gemstead.cli.answer import Answer, Viewer, ending
 from gemstead.cli.formats import format_options, output_format
+from gemstead.cli.keyboard import can_ask
 from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
 from gemstead.cli.options import Options, check_text, model_options, read_stdin
 from gemstead.cli.screen import Screen
@@ -23,8 +24,8 @@ from gemstead.errors import WeightsError
 from gemstead.types import Failed, Message, OutputFormat
 
 EPILOG = (
-    "The first word is the model if it is pebble, an existing path, or a model's name; all other words "
-    "are the prompt. Without a prompt, or for the word -, the prompt is read from standard input."
+    "The first word is the model if it is pebble, an existing path, or a model's name such as e2b; all other "
+    "words are the prompt. Without a prompt, or for the word -, the prompt is read from standard input."
 )
 
 
@@ -36,13 +37,18 @@ EPILOG = (
 def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
     """Ask once and print the answer.
 
-    Without MODEL the small model that comes with gemstead answers: pebble.
+    Without MODEL the small model that comes with gemstead answers: pebble. At a terminal you are asked once
+    whether to fetch a larger one.
     """
     output = output_format(values.pop("schema"), values.pop("regex"), values.pop("choice"))
     options = Options.of(values)
     target = split_words(words, options.model)
     prompt = read_prompt(target)
     screen = Screen()
+    if target.is_default and not as_json and can_ask(screen):
+        from gemstead.cli.offer import offered  # slow to import
+
+        target = offered(target, screen)
     if target.is_default:
         screen.status("using pebble, the small model that comes with gemstead; name another with -m MODEL")
     answer = ask(target, prompt, options, output, Viewer(screen, silent=as_json))

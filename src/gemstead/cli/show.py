@@ -55,7 +55,7 @@ class Group:
 def show(model: str, as_json: bool) -> None:
     """Describe a model: shape, number formats, sizes, chat template.
 
-    MODEL is pebble, a GGUF file, or a Hugging Face folder.
+    MODEL is a name such as e2b, a GGUF file, a Hugging Face folder, or pebble.
     """
     name = check_model(model)
     store = open_store(pebble.path() if name == DEFAULT_MODEL else Path(name))

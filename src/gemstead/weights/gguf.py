@@ -52,7 +52,7 @@ class GgufFile:
 
 def read_gguf(path: Path) -> GgufFile:
     """Read the GGUF file at `path` and, when it is one part of several, all the other parts."""
-    paths = _part_paths(path)
+    paths = split_parts(path)
     parts: list[tuple[MappedFile, dict[str, Any], list[StoredTensor]]] = []
     try:
         for index, part_path in enumerate(paths):
@@ -73,7 +73,29 @@ def read_gguf(path: Path) -> GgufFile:
         raise
 
 
-def _part_paths(path: Path) -> tuple[Path, ...]:
+def peek_gguf(path: Path) -> dict[str, Any]:
+    """The metadata of one file up to its vocabulary: what kind of model it is, in a moment.
+
+    WeightsError for what is no readable GGUF. Numbers and texts only; arrays are left out.
+    """
+    file = MappedFile(path)
+    try:
+        cursor = Cursor(file)
+        _, key_count = _read_header(cursor)
+        metadata: dict[str, Any] = {}
+        for index in range(key_count):
+            key = cursor.text(f"metadata key {index}", MAX_NAME_BYTES)
+            if key.startswith("tokenizer.") and "general.architecture" in metadata:
+                break
+            value = cursor.value(cursor.number("I", f"the type of {key!r}"), f"the value of {key!r}")
+            if isinstance(value, str | int | float):
+                metadata[key] = value
+        return metadata
+    finally:
+        file.close()
+
+
+def split_parts(path: Path) -> tuple[Path, ...]:
     """The files of the model `path` belongs to, in order; WeightsError listing missing parts."""
     match = _PART.fullmatch(path.name)
     if match is None:

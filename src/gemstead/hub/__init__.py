@@ -1,0 +1,1 @@
+"""Models by name: what exists, what is on this disk already, fetching, sharing and removing it."""
