@@ -46,9 +46,9 @@ def llama(monkeypatch):
     put_back = []
     library = types.SimpleNamespace(
         Llama=FakeLlama,
-        llama_state_get_size=lambda context: 3,
-        llama_state_get_data=lambda context, state, size: 3,
-        llama_state_set_data=lambda context, state, size: put_back.append((context, size)),
+        llama_state_get_size=lambda _: 3,
+        llama_state_get_data=lambda *_: 3,
+        llama_state_set_data=lambda *given: put_back.append((given[0], given[2])),
         put_back=put_back,
     )
     monkeypatch.setitem(sys.modules, "llama_cpp", library)
@@ -66,10 +66,11 @@ def test_llama_reads_the_past_again_each_time(llama):
     assert llama.about["name"] == "llama.cpp (0)"
 
 
-def test_llama_reads_a_long_past_once(llama):
+def test_llama_reads_a_long_past_once(llama, monkeypatch):
+    monkeypatch.setattr(workers, "CHUNK_TOKENS", 64)
     for _ in range(3):
-        assert llama.decode(512, 2) > 0
-    assert llama._llama.calls == ["reset", 512, 1, 1, "reset", 1, 1, "reset", 1, 1]
+        assert llama.decode(64, 2) > 0
+    assert llama._llama.calls == ["reset", 64, 1, 1, "reset", 1, 1, "reset", 1, 1]
     assert llama._lib.put_back == [("context", 3)] * 2
 
 
