@@ -164,13 +164,15 @@ def _spoken(turn: Expected) -> str:
     return f"{'It' if turn.calls[0].arguments['operation'] == 'difference' else 'That'} is {result}."
 
 
-def ask(model: gemstead.Model, case: Case, thinking: bool) -> Outcome:
+def ask(model: gemstead.Model, case: Case, thinking: bool, constrain: bool = True) -> Outcome:
     """Ask one question and judge what comes."""
     messages = [*history(case.before), Message.user(case.turn.user)]
     said, results = "", []
 
     def chat(now: list[Message]) -> Any:
-        return model.chat(now, tools.BUILT_IN, thinking=thinking, temperature=0.0, max_tokens=200)
+        return model.chat(
+            now, tools.BUILT_IN, thinking=thinking, constrain=constrain, temperature=0.0, max_tokens=200
+        )
 
     for event in run_turns(chat, messages, tools.BUILT_IN, max_rounds=3):
         if isinstance(event, TextDelta):
@@ -253,6 +255,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--failures", type=Path, default=HERE / "out/failures.txt")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--unconstrained", action="store_true", help="let malformed calls happen")
     flags = parser.parse_args()
     model = gemstead.open(flags.model, backend=flags.backend)
     sets = {
@@ -265,7 +268,9 @@ def main() -> None:
         outcomes = {}
         for thinking in (False, True):
             with ThreadPoolExecutor(flags.parallel) as pool:
-                outcomes[thinking] = list(pool.map(lambda c, t=thinking: ask(model, c, t), cases))
+                outcomes[thinking] = list(
+                    pool.map(lambda c, t=thinking: ask(model, c, t, not flags.unconstrained), cases)
+                )
             failures += [
                 (title, thinking, o) for o in outcomes[thinking] if not (o.called_right and o.answered_right)
             ]

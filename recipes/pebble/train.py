@@ -26,8 +26,10 @@ import torch
 from matplotlib import pyplot
 from torch.nn import functional
 
+from gemstead import pebble
 from gemstead.backend.torch.model import TextModel
 from gemstead.spec.variants import VARIANTS
+from gemstead.weights.store import open_store
 
 matplotlib.use("Agg")  # pictures to files, no screen
 
@@ -39,6 +41,7 @@ class Settings:
     data: str
     out: str
     variant: str = "pebble"
+    start: str = ""  # a model to go on from (a path, or pebble); else from scratch
     minutes: float = 60.0  # wall-clock budget that shapes the schedule; 0: use `steps`
     steps: int = 0  # with minutes = 0: exact number of steps, for a run that repeats exactly
     row_tokens: int = 1536  # length of a packed row
@@ -212,8 +215,12 @@ class Run:
         torch.manual_seed(s.seed)
         torch.set_num_threads(s.threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = TextModel(VARIANTS[s.variant])
-        self.model.init_weights(s.seed)
+        if s.start:
+            with open_store(pebble.path() if s.start == "pebble" else s.start) as store:
+                self.model = TextModel.from_store(store)
+        else:
+            self.model = TextModel(VARIANTS[s.variant])
+            self.model.init_weights(s.seed)
         self.model.to(self.device)
         self.optimizers = optimizers(self.model, s)
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()} if s.ema else None
