@@ -26,6 +26,9 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 COMMANDS = {
     "run": "Ask once and print the answer.",
     "chat": "Talk with a model.",
+    "serve": "Answer programs over HTTP, as OpenAI, Anthropic and Ollama do.",
+    "ps": "Show the running server, its load and its memory.",
+    "stop": "Stop the running server.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
     "bench": "Measure how fast a model is on this machine.",
 }
