@@ -82,6 +82,35 @@ def chat_commands() -> str:
     return "\n".join(["| type | to |", "| --- | --- |", *rows])
 
 
+def fields(endpoint: str) -> Callable[[], str]:
+    """The fields of one endpoint, from the table its requests are read by."""
+
+    def table() -> str:
+        from gemstead.server import anthropic, ollama, openai
+        from gemstead.server.fields import docs_table
+
+        tables = {
+            "chat completions": openai.CHAT,
+            "completions": openai.COMPLETION,
+            "messages": anthropic.MESSAGES,
+            "ollama chat": ollama.CHAT,
+            "ollama generate": ollama.GENERATE,
+            "ollama options": ollama.OPTIONS,
+        }
+        return docs_table(tables[endpoint])
+
+    return table
+
+
+ENDPOINTS = (
+    "chat completions",
+    "completions",
+    "messages",
+    "ollama chat",
+    "ollama generate",
+    "ollama options",
+)
+
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"tree": tree},
     "docs/guides/command-line.md": {
@@ -89,6 +118,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "chat commands": chat_commands,
         "settings": settings,
     },
+    "docs/guides/serve.md": {name: fields(name) for name in ENDPOINTS},
 }
 
 

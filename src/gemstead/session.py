@@ -7,9 +7,9 @@ CapacityError); after that every stream ends in exactly one Done or Failed.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Iterator
 from collections.abc import Sequence as Listing
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gemstead.engine.constraint import Constraint
@@ -31,6 +31,7 @@ from gemstead.types import (
     Failed,
     FinishReason,
     Request,
+    SamplingParams,
     TextDelta,
     Thinking,
     TokenLogprob,
@@ -49,18 +50,23 @@ class StopStrings:
     def __init__(self, stops: Listing[str]) -> None:
         self._stops = stops
         self._held = ""
-        self.is_stopped = False
+        self.found: str | None = None  # the stop string that ended the text
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether one came."""
+        return self.found is not None
 
     def feed(self, text: str) -> str:
         """The text that may go out now; after a stop string, nothing."""
         if self.is_stopped:
             return ""
         text = self._held + text
-        ends = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        ends = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
-            self.is_stopped = True
+            _, at, self.found = min(ends)
             self._held = ""
-            return text[: min(ends)[1]]
+            return text[:at]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -90,6 +96,11 @@ class _Reader:
     calls: list[str] = field(default_factory=list)
     reasoning_tokens: int = 0
     logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop string or a loop ended the answer."""
+        return self.stops.is_stopped or self.cycle is not None
 
     def feed(self, accepted: Accepted) -> Iterator[Event]:
         """The events of one token."""
@@ -131,10 +142,28 @@ class Stream(Iterator[Event]):
     def __init__(self, engine: Engine, sequence: Sequence, reader: _Reader) -> None:
         self._engine = engine
         self._sequence = sequence
-        self._events = _events(engine, sequence, reader)
+        self._reader = reader
+        self._ready: deque[Event] = deque()
+        self._is_over = False  # its terminal event was made, or it was closed
 
     def __next__(self) -> Event:
-        return next(self._events)
+        while not self._ready:
+            if self._is_over:
+                raise StopIteration
+            try:
+                self._engine.wait(self._sequence)
+            except Exception as error:  # a bug of ours: still one terminal event
+                self._end(Failed(error, _usage(self._sequence, self._reader)))
+            self._advance()
+        return self._ready.popleft()
+
+    def poll(self) -> list[Event]:
+        """The events for which no step is needed, for a caller that sees to the engine's steps itself."""
+        while not self._is_over and (self._sequence.outputs or self._sequence.is_finished):
+            self._advance()
+        events = list(self._ready)
+        self._ready.clear()
+        return events
 
     def cancel(self) -> None:
         """Stop generating, from any thread: pages return, and the stream's next event is its Done."""
@@ -142,32 +171,39 @@ class Stream(Iterator[Event]):
 
     def close(self) -> None:
         """Stop generating; no event follows."""
+        self._is_over = True
+        self._ready.clear()
         self.cancel()
-        # A generator that runs in another thread refuses to close; there it ends by itself.
-        with suppress(ValueError):
-            self._events.close()
 
     def __del__(self) -> None:
         self.cancel()
 
+    def _advance(self) -> None:
+        """The events of one more token, or the end."""
+        if self._is_over:
+            return
+        sequence, reader = self._sequence, self._reader
+        try:
+            if sequence.finish_reason != "cancelled" and sequence.outputs:
+                accepted = sequence.outputs.popleft()
+                reader.num_tokens += 1
+                if accepted.token_id not in sequence.eos_ids:
+                    self._ready.extend(reader.feed(accepted))
+                if not reader.is_stopped:
+                    return
+            if sequence.finish_reason != "cancelled":
+                self._ready.extend(reader.finish())
+            self._end(_terminal(sequence, reader))
+        except Exception as error:  # a bug of ours, or a backend beyond repair: still one terminal event
+            self._end(Failed(error, _usage(sequence, reader)))
 
-def _events(engine: Engine, sequence: Sequence, reader: _Reader) -> Generator[Event, None, None]:
-    try:
-        while not reader.stops.is_stopped and reader.cycle is None:
-            engine.wait(sequence)
-            if sequence.finish_reason == "cancelled" or not sequence.outputs:
-                break
-            accepted = sequence.outputs.popleft()
-            reader.num_tokens += 1
-            if accepted.token_id not in sequence.eos_ids:
-                yield from reader.feed(accepted)
-        if sequence.finish_reason != "cancelled":
-            yield from reader.finish()
-        yield _terminal(sequence, reader)
-    except Exception as error:  # a bug of ours, or a backend beyond repair: still one terminal event
-        yield Failed(error, _usage(sequence, reader))
-    finally:
-        engine.cancel(sequence)  # after a stop string, a loop, an error or a close; otherwise it has ended
+    def _end(self, event: Done | Failed) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._ready.append(event)
+            self._engine.cancel(
+                self._sequence
+            )  # after a stop string, a loop or an error; otherwise it has ended
 
 
 class Session:
@@ -179,8 +215,8 @@ class Session:
         self._generation = generation
         self._vocabulary = _vocabulary_of(tokenizer, engine)
 
-    def stream(self, request: Request, *, constraint: Constraint | None = None) -> Stream:
-        """Start a request. InputError and CapacityError come from here, everything later is an event."""
+    def prompt_ids(self, request: Request) -> tuple[list[int], bool]:
+        """The ids of the prompt, and whether it ends inside a thought. InputError as of stream()."""
         thinking = Thinking.of(request.thinking)
         prompt = render(
             request.messages,
@@ -195,18 +231,34 @@ class Session:
             raise InputError(
                 f"the conversation holds {kinds}; this model is open for text only: leave it out"
             )
-        ids = prompt.encode(self._tokenizer)
-        in_thought = prompt.opens_thought
+        return prompt.encode(self._tokenizer), prompt.opens_thought
+
+    def stream(self, request: Request, *, constraint: Constraint | None = None, salt: bytes = b"") -> Stream:
+        """Start a request. InputError and CapacityError come from here, everything later is an event.
+
+        Requests with different `salt` share nothing that was read of prompts, so that none can tell from
+        its speed what another one asked.
+        """
+        thinking = Thinking.of(request.thinking)
+        ids, in_thought = self.prompt_ids(request)
         turn = None if constraint is not None else self._turn(request, thinking, in_thought=in_thought)
         if constraint is None:
             room = self._engine.max_sequence_tokens - len(ids)
             asked = request.sampling.max_tokens
             limit = room if asked is None else min(room, asked)
             constraint = self._thoughts(thinking, limit, turn, in_thought=in_thought)
-        sequence = self._engine.submit(ids, request.sampling, constraint=constraint)
         # Under its rules no call can turn out malformed, so the parser may give its pieces away at once.
         parser = Parser(self._tokenizer, in_thought=in_thought, constrained_calls=turn is not None)
-        stops, repeats = StopStrings(request.sampling.stop), Repeats(request.sampling.loop_guard)
+        sequence = self._engine.submit(ids, request.sampling, constraint=constraint, salt=salt)
+        return self._read(sequence, request.sampling, parser)
+
+    def continuation(self, token_ids: Listing[int], sampling: SamplingParams, *, salt: bytes = b"") -> Stream:
+        """Go on with token ids as they are: no template, no tools, no rules. Errors as of stream()."""
+        sequence = self._engine.submit(token_ids, sampling, salt=salt)
+        return self._read(sequence, sampling, Parser(self._tokenizer))
+
+    def _read(self, sequence: Sequence, sampling: SamplingParams, parser: Parser) -> Stream:
+        stops, repeats = StopStrings(sampling.stop), Repeats(sampling.loop_guard)
         return Stream(self._engine, sequence, _Reader(parser, stops, repeats))
 
     def _thoughts(
@@ -285,7 +337,7 @@ def _terminal(sequence: Sequence, reader: _Reader) -> Done | Failed:
         reason = "length"
     elif reason == "stop" and reader.calls:
         reason = "tool_calls"
-    return Done(reason, usage, _cause(reason, reader))
+    return Done(reason, usage, _cause(reason, reader), reader.stops.found)
 
 
 def _cause(reason: FinishReason, reader: _Reader) -> Cause | None:

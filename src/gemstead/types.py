@@ -127,6 +127,7 @@ class SamplingParams:
     temperature 0 is greedy. top_k 0 and top_p 1.0 switch those filters off. `logprobs` = n returns
     the n most likely tokens beside each chosen one (0: only the chosen one's; None: nothing).
     `max_tokens` None means: until the context is full. Penalties of 1.0 / 0.0 / 0.0 are off.
+    `logit_bias` adds to the scores of token ids, pairs of id and number, before anything is forbidden.
     `loop_guard` ends an answer in which the same few tokens have come again and again for that many
     tokens; 0: never. The default lets an array of a thousand equal numbers pass.
     """
@@ -143,6 +144,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     loop_guard: int = 3072
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, low, high in _SAMPLING_RANGES:
@@ -155,6 +157,9 @@ class SamplingParams:
                 raise InputError(f"{name} = {value!r} is out of range; allowed is {low} to {high}")
         if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
             raise InputError(f"stop = {self.stop!r} must be a tuple of non-empty strings")
+        for token_id, bias in self.logit_bias:
+            if not 0 <= token_id < 2**31 or not abs(bias) <= 100:
+                raise InputError(f"logit_bias = {token_id}: {bias} is impossible; a bias is from -100 to 100")
 
 
 _SAMPLING_RANGES: tuple[tuple[str, int | float, int | float], ...] = (
@@ -342,13 +347,14 @@ class Cause:
 class Done:
     """The end of a request that ran.
 
-    `reason` says how it ended. `cause` is there when no visible text came (blanks are none), and when
-    something of ours ended the answer: a loop of tokens or of calls.
+    `reason` says how it ended, `stop_string` which of yours ended it. `cause` is there when no visible
+    text came (blanks are none), and when something of ours ended the answer: a loop of tokens or of calls.
     """
 
     reason: FinishReason
     usage: Usage = Usage()
     cause: Cause | None = None
+    stop_string: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,11 @@ def defined(source: str) -> set[str]:
     """The functions, classes and Class.method names a module defines."""
     found = set()
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{x.name}" for x in node.body if isinstance(x, ast.FunctionDef)}
+            functions = [x for x in node.body if isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef)]
+            found |= {f"{node.name}.{x.name}" for x in functions}
     return found
 
 

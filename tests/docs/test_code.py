@@ -7,6 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from support.serving import end, start
+
+# Where the pages say that a server listens.
+SERVED = "127.0.0.1:4114"
+
 # The two commands of the README that install: CI itself is the second one.
 INSTALLS = "python3 -m venv "
 
@@ -35,8 +42,19 @@ def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProce
     )
 
 
-def test_python_block(python_block, tmp_path):
-    ran = run([sys.executable, "-c", python_block.text], tmp_path)
+@pytest.fixture(scope="session")
+def address():
+    """Where a server listens that stands in for the one the guide starts."""
+    running = start(keys=False)
+    yield f"127.0.0.1:{running.port}"
+    assert end(running) == 0
+
+
+def test_python_block(python_block, tmp_path, request):
+    text = python_block.text
+    if SERVED in text:
+        text = text.replace(SERVED, request.getfixturevalue("address"))
+    ran = run([sys.executable, "-c", text], tmp_path)
     assert ran.returncode == 0, f"{python_block}\n{ran.stderr}"
     assert ran.stdout.strip(), f"{python_block} prints nothing"
 

@@ -43,6 +43,11 @@ MISTAKES = [
     ["chat", "nothing"],
     ["show", "nothing"],
     ["show", "pebble", "more"],
+    ["serve", "nothing"],
+    ["serve", "--port", "70000"],
+    ["serve", "--timeout", "0"],
+    ["serve", "--thinking", "much"],
+    ["ps", "--port", "0"],
     ["bench", "nothing"],
     ["bench", "--repeat", "0"],
 ]

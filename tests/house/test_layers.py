@@ -55,6 +55,7 @@ OUTSIDE: dict[str, set[str]] = {
     "model": {"numpy"},
     "tune": {"numpy", "torch"},
     "cluster": {"ray"},
+    "server": {"starlette", "uvicorn", "prometheus_client"},
     "cli": {"click", "prompt_toolkit", "matplotlib"},
     "backend.torch": {"numpy", "torch"},
 }

@@ -40,9 +40,9 @@ def test_ci_runs_the_readme_test_command(root):
 def test_base_install_has_no_torch(root):
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     base = {re.split(r"[<>=!~\[ ]", name)[0] for name in project["dependencies"]}
-    assert base == {"numpy", "tokenizers", "click", "prompt_toolkit", "llguidance", "huggingface_hub"}, (
-        "a new one needs an ADR"
-    )
+    server = {"starlette", "uvicorn", "prometheus-client"}
+    known = {"numpy", "tokenizers", "click", "prompt_toolkit", "llguidance", "huggingface_hub", *server}
+    assert base == known, "a new one needs an ADR"
 
 
 def test_every_adr_has_number_title_and_date(root):

@@ -30,6 +30,9 @@ COMMANDS = {
     "list": "List the models on this machine.",
     "rm": "Remove a model that gemstead fetched.",
     "carry": "Carry models on a stick, or share them in a room.",
+    "serve": "Answer programs over HTTP, as OpenAI, Anthropic and Ollama do.",
+    "ps": "Show the running server, its load and its memory.",
+    "stop": "Stop the running server.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
     "bench": "Measure how fast a model is on this machine.",
 }

@@ -124,22 +124,42 @@ kv_option = click.option(
     help="How keys and values are kept: q8_0 takes half the memory.",
 )
 
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "native", "reference", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes: C++ (native), numpy (reference), PyTorch (torch), or the fastest that can.",
+)
+
+thinking_option = click.option(
+    "--thinking",
+    type=ThinkingOption(),
+    default="off",
+    metavar="WHEN",
+    help=f"Think before answering: {THINKING}.",
+)
+
+# How to open a model, beside the backend.
+_OPENING = (
+    click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
+    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
+    click.option(
+        "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
+    ),
+    click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
+    kv_option,
+    click.option(
+        "--prefix-cache-dir",
+        metavar="FOLDER",
+        help="Keep what was read of prompts here, and do not read it again next time.",
+    ),
+)
+
 _OPTIONS = (
     click.option("-m", "--model", metavar="MODEL", help="A name such as e2b, a GGUF file, a folder."),
-    click.option(
-        "--backend",
-        type=click.Choice(["auto", "native", "reference", "torch"]),
-        default="auto",
-        show_default=True,
-        help="What computes: C++ (native), numpy (reference), PyTorch (torch), or the fastest that can.",
-    ),
-    click.option(
-        "--thinking",
-        type=ThinkingOption(),
-        default="off",
-        metavar="WHEN",
-        help=f"Think before answering: {THINKING}.",
-    ),
+    backend_option,
+    thinking_option,
     click.option("--system", metavar="TEXT", help="Instructions that come before the conversation."),
     click.option(
         "--tools/--no-tools", default=True, help="Let the model use the built-in tools (default: yes)."
@@ -167,19 +187,15 @@ _OPTIONS = (
         help=f"End the turn at N equal tool calls in a row (default: {MAX_SAME_CALLS}); 0: never.",
     ),
     click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
-    click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
-    click.option(
-        "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
-    ),
-    click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
-    kv_option,
-    click.option(
-        "--prefix-cache-dir",
-        metavar="FOLDER",
-        help="Keep what was read of prompts here, and do not read it again next time.",
-    ),
+    *_OPENING,
 )
+
+
+def opening_options(command: Command) -> Command:
+    """Add the options that say how to open a model; the function takes them as keywords for Options."""
+    for option in reversed((backend_option, *_OPENING)):
+        command = option(command)
+    return command
 
 
 def model_options(command: Command) -> Command:

@@ -1,6 +1,6 @@
 """From one row of logits to one token, and its log-probability.
 
-Order: penalties, forbidden tokens, temperature, top_k, top_p, min_p, then one draw. A draw depends
+Order: penalties, biases, forbidden tokens, temperature, top_k, top_p, min_p, then one draw. A draw depends
 on (seed, index of the emitted token) and on nothing else, so drafting, preemption and batching
 never change an output. Refuses rows that are not numbers. Used by engine.py row by row.
 """
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gemstead.backend.base import Floats
 from gemstead.engine.constraint import Mask, unpack_mask
-from gemstead.errors import BackendError
+from gemstead.errors import BackendError, InputError
 from gemstead.types import SamplingParams, TokenLogprob
 
 Indices = npt.NDArray[np.intp]
@@ -170,6 +170,12 @@ class Sampler:
         self.seed = secrets.randbits(64) if params.seed is None else params.seed
         self._penalties = Penalties(params, prompt_ids, vocab_size) if Penalties.wanted(params) else None
         self._suppressed = [i for i in suppressed if i < vocab_size]
+        self._biased = [token_id for token_id, _ in params.logit_bias]
+        self._biases = np.asarray([bias for _, bias in params.logit_bias], dtype=np.float32)
+        if max(self._biased, default=0) >= vocab_size:
+            raise InputError(
+                f"logit_bias = {max(self._biased)} is not in the vocabulary; ids go up to {vocab_size - 1}"
+            )
 
     def choose(self, row_V: Floats, index: int, mask: Mask | None = None) -> tuple[int, TokenLogprob | None]:
         """The token at `index` of the output. `row_V` is read only; see the module for the order."""
@@ -190,11 +196,12 @@ class Sampler:
         return token_id, logprob_of(row_V, token_id, self.params.logprobs)
 
     def _adjusted(self, row_V: Floats, mask: Mask | None) -> Floats:
-        if self._penalties is None and mask is None and not self._suppressed:
+        if self._penalties is None and mask is None and not self._suppressed and not self._biased:
             return row_V
         values = row_V.copy()
         if self._penalties is not None:
             self._penalties.apply(values)
+        values[self._biased] += self._biases
         if mask is not None:
             values[~unpack_mask(mask, values.size)] = -np.inf
         values[self._suppressed] = -np.inf

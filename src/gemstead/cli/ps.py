@@ -1,0 +1,70 @@
+"""`gemstead ps`: what the running server serves, how busy it is, the memory it holds against its ceiling.
+
+Asks over HTTP with the admin key of the environment, where there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from gemstead.cli.serve import ADMIN_VARIABLE, KEY_VARIABLE
+from gemstead.server.client import ask
+from gemstead.server.serving import PORT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def place_options(command: Command) -> Command:
+    """Which server is meant."""
+    port = click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        default=PORT,
+        show_default=True,
+        metavar="N",
+        help="Its port.",
+    )
+    host = click.option(
+        "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Its address."
+    )
+    return host(port(command))
+
+
+def key() -> str | None:
+    """The key to show: the admin's, or the first of the users'."""
+    words = os.environ.get(ADMIN_VARIABLE, "").split() or os.environ.get(KEY_VARIABLE, "").split()
+    return words[0] if words else None
+
+
+@click.command()
+@place_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def ps(host: str, port: int, as_json: bool) -> None:
+    """Show the running server, its load and its memory."""
+    status = ask("GET", "/gemstead/status", host, port, key())
+    if as_json:
+        print(json.dumps(status))
+        return
+    for name, value in rows(status, time.time()).items():
+        print(f"{name:9}{value}")
+
+
+def rows(status: dict[str, Any], now: float) -> dict[str, str]:
+    """What is worth a line, in words."""
+    minutes = int(now - status["since"]) // 60
+    return {
+        "model": ", ".join([status["model"], *status["aliases"]]),
+        "process": f"{status['pid']}, up {minutes // 60} h {minutes % 60:02} min",
+        "answers": f"{status['answers']} of {status['most_answers']} "
+        f"({status['live_sequences']} computing, {status['waiting_sequences']} waiting)",
+        "context": f"{status['context_tokens']:,} tokens",
+        "memory": f"{status['kv_bytes'] / 1e6:,.0f} MB for keys and values, "
+        f"{status['kv_ceiling_bytes'] / 1e6:,.0f} MB at most",
+        "output": f"{status['generated_tokens']:,} tokens so far",
+    }

@@ -1,0 +1,252 @@
+"""Anthropic's /v1/messages and /v1/messages/count_tokens: fields, requests, routes.
+
+Neighbours: anthropic_replies.py writes, exchange.py runs, openai_messages.py has the checks of tools
+that both share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gemstead.server.anthropic_replies import MessageEncoder, message_reply
+from gemstead.server.body import read_object
+from gemstead.server.exchange import Desk
+from gemstead.server.fields import (
+    Field,
+    anything,
+    flag,
+    need,
+    objects,
+    one_of,
+    read,
+    record,
+    refused,
+    text,
+    texts,
+    whole,
+)
+from gemstead.server.openai_messages import MAX_MESSAGES, MAX_TOOLS, decoded, small, tool_of, unique
+from gemstead.server.refusals import wrong
+from gemstead.server.sampling import EFFORT_WORDS, MAX_STOPS, SAMPLING, effort, sampling_of
+from gemstead.types import (
+    MediaPart,
+    Message,
+    OutputFormat,
+    Part,
+    Request,
+    TextPart,
+    ThinkingChoice,
+    Tool,
+    ToolCall,
+)
+
+_SILENT = "taken, without effect: "
+_TOKENS = whole(1, 2**31 - 1)
+
+_PROMPT = {
+    "model": Field(text, "the served model's name or an alias of it"),
+    "messages": Field(objects(MAX_MESSAGES), "text, thinking, tool_use, tool_result; images as base64"),
+    "system": Field(anything, "a string or a list of text blocks"),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} tools of one's own; every call fits its schema"),
+    "tool_choice": Field(record, "auto, any, none or tool, with disable_parallel_tool_use"),
+    "thinking": Field(record, "enabled with budget_tokens, adaptive, or disabled"),
+    "output_config": Field(record, "effort, for adaptive thinking; format: json_schema"),
+    "cache_control": Field(anything, _SILENT + "prompts that begin alike are found by themselves"),
+    "context_management": Field(anything, _SILENT + "nothing is taken out of a conversation"),
+    "speed": Field(one_of("standard"), "standard only"),
+    "user_profile_id": Field(text, _SILENT + "nothing is kept about users"),
+    "workspace_id": Field(text, _SILENT + "there are no workspaces"),
+}
+MESSAGES = {
+    **_PROMPT,
+    "max_tokens": Field(_TOKENS, "the most tokens of the answer, thoughts included; needed"),
+    "stream": Field(flag, "send the answer in pieces, as server-sent events"),
+    "stop_sequences": Field(texts(MAX_STOPS), f"up to {MAX_STOPS} strings that end the answer"),
+    **{name: SAMPLING[name] for name in ("temperature", "top_p", "top_k")},
+    "metadata": Field(record, _SILENT + "nothing is kept about users"),
+    "service_tier": Field(one_of("auto", "standard_only"), "auto or standard_only"),
+    "inference_geo": Field(refused("the model runs where the server runs"), "refused"),
+    "container": Field(refused("there are no containers"), "refused"),
+    "mcp_servers": Field(refused("this server reaches no network"), "refused"),
+    "diagnostics": Field(refused("see /metrics"), "refused"),
+}
+_TOOL_SILENT = ("type", "cache_control", "strict", "eager_input_streaming", "defer_loading", "input_examples")
+_CHOICE = {
+    "type": Field(one_of("auto", "any", "none", "tool"), ""),
+    "name": Field(text, ""),
+    "disable_parallel_tool_use": Field(flag, ""),
+}
+_THINKING = {
+    "type": Field(one_of("enabled", "disabled", "adaptive"), ""),
+    "budget_tokens": Field(_TOKENS, ""),
+    "display": Field(one_of("summarized"), ""),
+}
+_OUTPUT = {"effort": Field(one_of(*EFFORT_WORDS), ""), "format": Field(record, "")}
+
+
+def parse(body: dict[str, Any], table: Mapping[str, Field], desk: Desk) -> tuple[Request, dict[str, Any]]:
+    """A body as a Request and its checked fields. A Refusal names the field at fault."""
+    given = read(body, table)
+    desk.served.check_name(need(given, "model"))
+    messages = [
+        m for i, entry in enumerate(need(given, "messages")) for m in _messages(entry, f"messages[{i}].")
+    ]
+    if not messages:
+        raise wrong("messages", "messages is empty; give at least one")
+    if "system" in given:
+        messages.insert(0, Message.system(_plain(given["system"], "system")))
+    tools = unique([_tool(entry, f"tools[{i}].") for i, entry in enumerate(given.get("tools", []))])
+    choice, is_parallel = _choice(given.get("tool_choice"), tools)
+    output = read(given.get("output_config", {}), _OUTPUT, "output_config.")
+    fields = {**given, **({"stop": given["stop_sequences"]} if "stop_sequences" in given else {})}
+    request = Request(
+        messages=tuple(messages),
+        tools=tools,
+        sampling=sampling_of(fields, desk.served),
+        thinking=_thinking(given.get("thinking"), output.get("effort"), desk.served.thinking),
+        tool_choice=choice,
+        parallel_tool_calls=is_parallel,
+        output=_format(output.get("format")),
+    )
+    return request, given
+
+
+def _messages(entry: dict[str, Any], where: str) -> list[Message]:
+    """One message of the API as ours: results of tools stand before what else the user says."""
+    unknown = sorted(set(entry) - {"role", "content"})
+    if unknown:
+        raise wrong(
+            where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}; known are role, content"
+        )
+    role = one_of("user", "assistant", "system")(entry.get("role"), f"{where}role")
+    content = entry.get("content")
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    results: list[Message] = []
+    parts: list[Part] = []
+    thoughts: list[str] = []
+    calls: list[ToolCall] = []
+    for i, block in enumerate(objects(4096)(blocks, f"{where}content")):
+        here, kind = f"{where}content[{i}]", block.get("type")
+        if kind == "text":
+            parts.append(TextPart(text(block.get("text"), f"{here}.text")))
+        elif kind == "thinking" and role == "assistant":
+            thoughts.append(text(block.get("thinking"), f"{here}.thinking"))
+        elif kind == "tool_use" and role == "assistant":
+            name, call_id = text(block.get("name"), f"{here}.name"), text(block.get("id"), f"{here}.id")
+            calls.append(ToolCall(name, record(block.get("input"), f"{here}.input"), call_id))
+        elif kind == "tool_result" and role == "user":
+            call_id = text(block.get("tool_use_id"), f"{here}.tool_use_id")
+            results.append(
+                Message("tool", _plain(block.get("content", ""), f"{here}.content"), tool_call_id=call_id)
+            )
+        elif kind == "image" and role == "user":
+            parts.append(_image(block, here))
+        else:
+            raise wrong(
+                here, f"{here}.type is {str(kind)[:40]!r}, which a message of the {role} cannot hold here"
+            )
+    said: str | tuple[Part, ...] = tuple(parts)
+    if all(isinstance(part, TextPart) for part in parts):
+        said = "".join(part.text for part in parts if isinstance(part, TextPart))
+    if role == "assistant":
+        return [Message(role, said, reasoning="\n".join(thoughts) or None, tool_calls=tuple(calls))]
+    return results + ([Message(role, said)] if parts or not results else [])
+
+
+def _plain(content: Any, where: str) -> str:
+    """A string, or text blocks joined."""
+    if isinstance(content, str):
+        return content
+    for i, block in enumerate(objects(4096)(content, where)):
+        if block.get("type") != "text":
+            raise wrong(
+                f"{where}[{i}]",
+                f"{where}[{i}].type is {str(block.get('type'))[:40]!r}; only text is possible",
+            )
+    return "".join(text(block.get("text"), where) for block in content)
+
+
+def _image(block: dict[str, Any], where: str) -> MediaPart:
+    source = record(block.get("source"), f"{where}.source")
+    if source.get("type") != "base64":
+        raise wrong(where, f"{where} must carry its bytes as base64; this server fetches nothing")
+    return MediaPart("image", decoded(text(source.get("data"), f"{where}.source.data"), where))
+
+
+def _tool(entry: dict[str, Any], where: str) -> Tool:
+    if entry.get("type") not in (None, "custom"):
+        raise wrong(
+            f"{where}type",
+            f"{where}type is {str(entry['type'])[:40]!r}; this server runs no tools of its own",
+        )
+    unknown = sorted(set(entry) - {"name", "description", "input_schema", *_TOOL_SILENT})
+    if unknown:
+        raise wrong(where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}")
+    schema = record(entry.get("input_schema"), f"{where}input_schema")
+    given = {
+        "name": text(entry.get("name"), f"{where}name"),
+        "description": text(entry.get("description") or "", f"{where}description"),
+        "parameters": schema,
+    }
+    return tool_of(given, where)
+
+
+def _choice(value: dict[str, Any] | None, tools: tuple[Tool, ...]) -> tuple[str, bool]:
+    """tool_choice as ours, and whether several calls may come."""
+    if value is None:
+        return "auto", True
+    given = read(value, _CHOICE, "tool_choice.")
+    kind, is_parallel = need(given, "type", "tool_choice."), not given.get("disable_parallel_tool_use", False)
+    if kind != "tool":
+        return {"any": "required"}.get(kind, kind), is_parallel
+    name = need(given, "name", "tool_choice.")
+    if name not in [tool.name for tool in tools]:
+        raise wrong("tool_choice.name", f"tool_choice.name is {name[:80]!r}, which is not among tools")
+    return name, is_parallel
+
+
+def _thinking(value: dict[str, Any] | None, word: str | None, default: ThinkingChoice) -> ThinkingChoice:
+    given = {"type": None} if value is None else read(value, _THINKING, "thinking.")
+    kind = given.get("type")
+    if kind == "enabled":
+        return int(need(given, "budget_tokens", "thinking."))
+    if kind == "adaptive":
+        return True if word is None else effort(word)
+    return False if kind == "disabled" else default
+
+
+def _format(value: dict[str, Any] | None) -> OutputFormat | None:
+    if value is None:
+        return None
+    one_of("json_schema")(value.get("type"), "output_config.format.type")
+    where = "output_config.format.schema"
+    return OutputFormat("json_schema", small(record(value.get("schema"), where), where))
+
+
+def routes(desk: Desk) -> list[Route]:
+    """The endpoints."""
+
+    async def messages(http: HttpRequest) -> Response:
+        request, given = parse(await read_object(http), MESSAGES, desk)
+        need(given, "max_tokens")
+        begin = [partial(desk.served.model.session.stream, request)]
+        if given.get("stream"):
+            return await desk.streamed(http, begin, MessageEncoder(given["model"]))
+        return JSONResponse(message_reply(given["model"], (await desk.whole(http, begin))[0]))
+
+    async def count(http: HttpRequest) -> Response:
+        request, _ = parse(await read_object(http), _PROMPT, desk)
+        ids, _ = await asyncio.to_thread(desk.served.model.session.prompt_ids, request)
+        return JSONResponse({"input_tokens": len(ids)})
+
+    return [
+        Route("/v1/messages", messages, methods=["POST"]),
+        Route("/v1/messages/count_tokens", count, methods=["POST"]),
+    ]

@@ -1,0 +1,84 @@
+"""A request's body as a JSON object, within limits: bytes, nesting, plain JSON only.
+
+Counts before it parses, so that no body costs more than its limit. Neighbours: app.py calls it,
+fields.py reads the result.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+
+from gemstead.server.refusals import Refusal
+
+MAX_BODY_BYTES = 32 << 20
+MAX_DEPTH = 64
+_NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{\]}]', re.DOTALL)
+
+
+async def read_object(request: HttpRequest, limit_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
+    """The body as an object; Refusal 413 beyond the limit, 400 for what is not a JSON object."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit_bytes:
+        raise _too_large(limit_bytes)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        chunks.append(chunk)
+    return parse_object(b"".join(chunks))
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Bytes as a JSON object; a Refusal (400) says what is wrong with them."""
+    if depth_of(body) > MAX_DEPTH:
+        raise Refusal(400, f"the body is nested more than {MAX_DEPTH} levels deep", code="too_deep")
+    try:
+        value = json.loads(body, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise Refusal(400, "the body is not UTF-8", code="invalid_json") from None
+    except (ValueError, RecursionError) as error:
+        where = (
+            f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        )
+        raise Refusal(400, f"the body is not JSON: {where}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise Refusal(400, f"the body is a JSON {type(value).__name__}, not an object", code="invalid_json")
+    if b"\\ud" in body.lower():
+        _check_pairs(value)
+    return value
+
+
+def _check_pairs(value: dict[str, Any]) -> None:
+    """Refuse half of a surrogate pair: json lets it through, and UTF-8 cannot hold it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refusal(
+            400, "the body holds half of a surrogate pair (\\ud800 to \\udfff)", code="invalid_json"
+        ) from None
+
+
+def depth_of(body: bytes) -> int:
+    """How deep the brackets of a JSON text are nested, those in strings left out."""
+    depth = deepest = 0
+    for match in _NESTING.finditer(body):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in (b"}", b"]"):
+            depth -= 1
+    return deepest
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _too_large(limit_bytes: int) -> Refusal:
+    return Refusal(413, f"the body is larger than {limit_bytes:,} bytes", code="request_too_large")

@@ -1,0 +1,173 @@
+"""The request fields of each API: what is taken, what is checked, what is refused and why.
+
+One table per endpoint; parsing walks it and so does the page of the docs (docs/generate.py). A field
+that is in no table is a 400 naming it. Neighbours: openai.py, anthropic.py, ollama.py hold the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from gemstead.server.refusals import Refusal, wrong
+
+Check: TypeAlias = Callable[[Any, str], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: `check` returns its value or refuses it; `about` is its line in the docs."""
+
+    check: Check
+    about: str
+
+
+def anything(value: Any, where: str) -> Any:  # noqa: ARG001
+    """Whatever was sent; checked later, or without effect."""
+    return value
+
+
+def text(value: Any, where: str) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise wrong(where, f"{where} is {_kind(value)}; give a string")
+    return value
+
+
+def flag(value: Any, where: str) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise wrong(where, f"{where} is {_kind(value)}; give true or false")
+    return value
+
+
+def whole(low: int, high: int) -> Check:
+    """A whole number in a range."""
+
+    def check(value: Any, where: str) -> int:
+        is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not is_whole or not low <= value <= high:
+            raise wrong(where, f"{where} is {_shown(value)}; give a whole number from {low} to {high}")
+        return int(value)
+
+    return check
+
+
+def number(low: float, high: float) -> Check:
+    """A number in a range."""
+
+    def check(value: Any, where: str) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not low <= value <= high:
+            raise wrong(where, f"{where} is {_shown(value)}; give a number from {low:g} to {high:g}")
+        return float(value)
+
+    return check
+
+
+def one_of(*allowed: str) -> Check:
+    """One of some words."""
+
+    def check(value: Any, where: str) -> str:
+        if value not in allowed or not isinstance(value, str):
+            raise wrong(where, f"{where} is {_shown(value)}; allowed are {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+def texts(most: int) -> Check:
+    """A string or a list of up to `most`: always a tuple."""
+
+    def check(value: Any, where: str) -> tuple[str, ...]:
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list) or len(listed) > most or not all(isinstance(x, str) for x in listed):
+            raise wrong(where, f"{where} is {_shown(value)}; give a string or a list of up to {most} strings")
+        if not all(listed):
+            raise wrong(where, f"{where} holds an empty string")
+        return tuple(listed)
+
+    return check
+
+
+def objects(most: int) -> Check:
+    """A list of up to `most` objects."""
+
+    def check(value: Any, where: str) -> list[dict[str, Any]]:
+        if not isinstance(value, list) or not all(isinstance(x, dict) for x in value):
+            raise wrong(where, f"{where} is {_kind(value)}; give a list of objects")
+        if len(value) > most:
+            raise wrong(where, f"{where} holds {len(value):,} entries; {most:,} at most")
+        return value
+
+    return check
+
+
+def record(value: Any, where: str) -> dict[str, Any]:
+    """An object."""
+    if not isinstance(value, dict):
+        raise wrong(where, f"{where} is {_kind(value)}; give an object")
+    return value
+
+
+def only(*allowed: Any) -> Check:
+    """A field that has just these values here, and none of them does anything."""
+
+    def check(value: Any, where: str) -> Any:
+        if not any(value == x and type(value) is type(x) for x in allowed):
+            shown = ", ".join(_shown(x) for x in allowed)
+            raise wrong(where, f"{where} is {_shown(value)}; this server takes only {shown}, or leave it out")
+        return value
+
+    return check
+
+
+def refused(advice: str) -> Check:
+    """A field that cannot be honoured."""
+
+    def check(value: Any, where: str) -> Any:  # noqa: ARG001
+        raise Refusal(400, f"{where} is not supported here: {advice}", param=where, code="unsupported_field")
+
+    return check
+
+
+def read(body: Mapping[str, Any], table: Mapping[str, Field], where: str = "") -> dict[str, Any]:
+    """The checked values of the fields that were given and are not null; unknown ones are refused by name."""
+    unknown = sorted(set(body) - set(table))
+    if unknown:
+        named = ", ".join(f"{where}{name}"[:80] for name in unknown[:5])
+        raise Refusal(
+            400, f"unknown field {named}; known are {', '.join(table)}", param=f"{where}{unknown[0]}"[:80],
+            code="unknown_field",
+        )  # fmt: skip
+    return {
+        name: table[name].check(value, f"{where}{name}") for name, value in body.items() if value is not None
+    }
+
+
+def need(given: Mapping[str, Any], name: str, where: str = "") -> Any:
+    """A field that must be there."""
+    if name not in given:
+        raise Refusal(400, f"{where}{name} is missing", param=f"{where}{name}", code="missing_field")
+    return given[name]
+
+
+def docs_table(table: Mapping[str, Field]) -> str:
+    """The table as Markdown."""
+    rows = [f"| `{name}` | {field.about} |" for name, field in table.items()]
+    return "\n".join(["| field | what it does |", "| --- | --- |", *rows])
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    """A value as the client wrote it, if short and plain; otherwise its kind."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 40 else "a long string"
+    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else _kind(value)

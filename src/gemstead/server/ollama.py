@@ -1,0 +1,280 @@
+"""Ollama's /api/chat, generate, tags, show, ps and version: fields, requests, routes.
+
+There is one model, opened when the server started; what would load, unload or change models is not
+here. Neighbours: ollama_replies.py writes, exchange.py runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gemstead.server.body import read_object
+from gemstead.server.exchange import Desk
+from gemstead.server.fields import (
+    Field,
+    anything,
+    flag,
+    need,
+    number,
+    objects,
+    only,
+    read,
+    record,
+    refused,
+    text,
+    whole,
+)
+from gemstead.server.ollama_replies import LineEncoder, whole_reply
+from gemstead.server.openai_messages import MAX_MESSAGES, MAX_TOOLS, arguments_of, decoded, small, tools_of
+from gemstead.server.refusals import wrong
+from gemstead.server.sampling import SAMPLING, check_context, sampling_of, think
+from gemstead.types import (
+    ROLES,
+    MediaPart,
+    Message,
+    OutputFormat,
+    Part,
+    Request,
+    SamplingParams,
+    TextPart,
+    ToolCall,
+)
+
+_SILENT = "taken, without effect: "
+_BOTH = {
+    "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
+    "stream": Field(flag, "true, the default: lines of JSON as the answer comes"),
+    "format": Field(anything, "json or a JSON Schema; the answer cannot but fit"),
+    "options": Field(record, "see below"),
+    "think": Field(anything, "true, false, a number of tokens, or an effort"),
+    "keep_alive": Field(anything, _SILENT + "the model stays open as long as the server runs"),
+    "logprobs": Field(only(False), "false only: ask on /v1/chat/completions"),
+    "top_logprobs": Field(only(0), "0 only"),
+    "truncate": Field(anything, _SILENT + "a prompt that is too long is refused, never cut"),
+    "shift": Field(anything, _SILENT + "the same"),
+}
+CHAT = {
+    "messages": Field(
+        objects(MAX_MESSAGES), "role, content, thinking, tool_calls, tool_name, images as base64"
+    ),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; every call fits its schema"),
+    **_BOTH,
+}
+GENERATE = {
+    "prompt": Field(text, "the question"),
+    "system": Field(text, "instructions before it"),
+    "raw": Field(flag, "true: the prompt as it is, without the chat template"),
+    "images": Field(objects(0), "none: the model is open for text only"),
+    **_BOTH,
+    "suffix": Field(refused("Gemma does not fill gaps"), "refused"),
+    "template": Field(refused("prompts follow Gemma's own template"), "refused"),
+    "context": Field(refused("use /api/chat with the whole conversation"), "refused: use /api/chat"),
+}
+OPTIONS = {
+    **{n: SAMPLING[n] for n in ("temperature", "top_k", "top_p", "min_p", "seed", "stop")},
+    "num_predict": Field(whole(-2, 2**31 - 1), "the most tokens of the answer; below 0: all the room"),
+    "num_ctx": Field(whole(1, 2**31 - 1), "accepted up to the context the server was started with"),
+    "repeat_penalty": Field(number(0.01, 10), "divides the scores of tokens seen before"),
+    "presence_penalty": SAMPLING["presence_penalty"],
+    "frequency_penalty": SAMPLING["frequency_penalty"],
+    **{
+        name: Field(anything, _SILENT + "the server's start decides how the model runs")
+        for name in ("num_thread", "num_gpu", "main_gpu", "num_batch", "num_keep", "use_mmap", "use_mlock",
+                     "numa", "low_vram", "f16_kv", "vocab_only", "repeat_last_n")
+    },
+    **{
+        name: Field(refused("it would change the answer"), "refused")
+        for name in ("typical_p", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta", "penalize_newline")
+    },
+}  # fmt: skip
+_DETAILS = {
+    "parent_model": "",
+    "format": "",
+    "family": "gemma4",
+    "families": ["gemma4"],
+    "parameter_size": "",
+    "quantization_level": "",
+}
+_MESSAGE = {
+    "role": Field(text, ""),
+    "content": Field(text, ""),
+    "thinking": Field(text, ""),
+    "images": Field(anything, ""),
+    "tool_calls": Field(objects(MAX_TOOLS), ""),
+    "tool_name": Field(text, ""),
+    "tool_call_id": Field(text, ""),
+}
+
+_SHOW = {"model": Field(text, ""), "name": Field(text, ""), "verbose": Field(flag, "")}
+
+
+def parse_chat(body: dict[str, Any], desk: Desk) -> tuple[Request, dict[str, Any]]:
+    """A chat's body as a Request and its checked fields."""
+    given = read(body, CHAT)
+    messages = [_message(entry, f"messages[{i}].") for i, entry in enumerate(need(given, "messages"))]
+    if not messages:
+        raise wrong("messages", "messages is empty; give at least one")
+    return _request(given, messages, desk), given
+
+
+def parse_generate(body: dict[str, Any], desk: Desk) -> tuple[Request, dict[str, Any]]:
+    """A generate's body as a Request and its checked fields."""
+    given = read(body, GENERATE)
+    messages = [Message.user(need(given, "prompt"))]
+    if "system" in given:
+        messages.insert(0, Message.system(given["system"]))
+    return _request(given, messages, desk), given
+
+
+def _request(given: Mapping[str, Any], messages: list[Message], desk: Desk) -> Request:
+    desk.served.check_name(need(given, "model"))
+    return Request(
+        messages=tuple(messages),
+        tools=tools_of(given.get("tools", [])),
+        sampling=_sampling(given.get("options", {}), desk),
+        thinking=think(given["think"], "think") if "think" in given else desk.served.thinking,
+        output=_format(given.get("format")),
+    )
+
+
+def _sampling(options: dict[str, Any], desk: Desk) -> SamplingParams:
+    given = read(options, OPTIONS, "options.")
+    if "num_ctx" in given:
+        check_context({"options": {"num_ctx": given["num_ctx"]}}, desk.served)
+    if "repeat_penalty" in given:
+        given["repetition_penalty"] = given.pop("repeat_penalty")
+    if given.get("num_predict", -1) >= 0:
+        given["max_tokens"] = given["num_predict"]
+    return sampling_of(given, desk.served)
+
+
+def _message(entry: dict[str, Any], where: str) -> Message:
+    given = read(entry, _MESSAGE, where)
+    role = need(given, "role", where)
+    if role not in ROLES:
+        raise wrong(f"{where}role", f"{where}role is {role[:40]!r}; allowed are {', '.join(ROLES)}")
+    calls = []
+    for i, call in enumerate(given.get("tool_calls", [])):
+        here = f"{where}tool_calls[{i}].function"
+        function = record(call.get("function"), here)
+        name = text(function.get("name"), f"{here}.name")
+        calls.append(
+            ToolCall(name, arguments_of(function.get("arguments"), f"{here}.arguments"), call.get("id") or "")
+        )
+    content: str | tuple[Part, ...] = given.get("content", "")
+    if given.get("images"):
+        images = [text(image, f"{where}images") for image in given["images"]]
+        content = (
+            *(MediaPart("image", decoded(i, f"{where}images")) for i in images),
+            TextPart(str(content)),
+        )
+    return Message(
+        role,
+        content,
+        reasoning=given.get("thinking"),
+        tool_calls=tuple(calls),
+        tool_call_id=given.get("tool_call_id"),
+        name=given.get("tool_name"),
+    )
+
+
+def _format(value: Any) -> OutputFormat | None:
+    if value is None or value == "":
+        return None
+    if value == "json":
+        return OutputFormat("json_schema", {"type": "object"})
+    return OutputFormat("json_schema", small(record(value, "format"), "format"))
+
+
+def routes(desk: Desk) -> list[Route]:
+    """The endpoints."""
+
+    async def answer(
+        http: HttpRequest, request: Request, given: dict[str, Any], *, is_chat: bool
+    ) -> Response:
+        session = desk.served.model.session
+        begin = partial(session.stream, request)
+        if given.get("raw"):
+            tokenizer, bos = desk.served.model.tokenizer, desk.served.model.spec.tokens.bos
+            ids = [*([bos] if bos is not None else []), *tokenizer.encode(given["prompt"])]
+            begin = partial(session.continuation, ids, request.sampling)
+        if given.get("stream", True):
+            return await desk.streamed(http, [begin], LineEncoder(given["model"], is_chat=is_chat))
+        return JSONResponse(
+            whole_reply(given["model"], (await desk.whole(http, [begin]))[0], is_chat=is_chat)
+        )
+
+    async def chat(http: HttpRequest) -> Response:
+        return await answer(http, *parse_chat(await read_object(http), desk), is_chat=True)
+
+    async def generate(http: HttpRequest) -> Response:
+        return await answer(http, *parse_generate(await read_object(http), desk), is_chat=False)
+
+    async def tags(_: HttpRequest) -> Response:
+        return JSONResponse({"models": [_entry(desk, name) for name in desk.served.names]})
+
+    async def running(_: HttpRequest) -> Response:
+        stats = desk.served.model.stats()
+        more = {
+            "expires_at": "9999-12-31T00:00:00Z",
+            "size_vram": 0,
+            "context_length": desk.served.context_tokens,
+        }
+        return JSONResponse(
+            {"models": [{**_entry(desk, desk.served.name), **more, "kv_bytes": stats.cache_bytes}]}
+        )
+
+    async def show(http: HttpRequest) -> Response:
+        given = read(await read_object(http), _SHOW)
+        desk.served.check_name(given.get("model") or need(given, "name"))
+        return JSONResponse(_description(desk))
+
+    async def version(_: HttpRequest) -> Response:
+        return JSONResponse({"version": metadata.version("gemstead")})
+
+    return [
+        Route("/api/chat", chat, methods=["POST"]),
+        Route("/api/generate", generate, methods=["POST"]),
+        Route("/api/tags", tags, methods=["GET"]),
+        Route("/api/ps", running, methods=["GET"]),
+        Route("/api/show", show, methods=["POST"]),
+        Route("/api/version", version, methods=["GET"]),
+    ]
+
+
+def _entry(desk: Desk, name: str) -> dict[str, Any]:
+    since = datetime.fromtimestamp(desk.served.since, UTC).isoformat()
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": since,
+        "size": 0,
+        "digest": "",
+        "details": _DETAILS,
+    }
+
+
+def _description(desk: Desk) -> dict[str, Any]:
+    spec = desk.served.model.spec
+    return {
+        "details": _DETAILS,
+        "capabilities": ["completion", "tools", "thinking"],
+        "model_info": {
+            "general.architecture": "gemma4",
+            "gemma4.context_length": desk.served.context_tokens,
+            "gemma4.embedding_length": spec.hidden_size,
+            "gemma4.block_count": len(spec.layers),
+        },
+        "parameters": "",
+        "template": "",
+        "modelfile": "",
+        "license": "",
+    }

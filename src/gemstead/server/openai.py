@@ -1,0 +1,233 @@
+"""OpenAI's /v1/chat/completions, /v1/completions and /v1/models: fields, requests, routes.
+
+The tables say what is taken; nothing else is. Neighbours: openai_messages.py converts, openai_replies.py
+writes, exchange.py runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gemstead.server.body import read_object
+from gemstead.server.exchange import Desk
+from gemstead.server.fields import (
+    Field,
+    anything,
+    flag,
+    need,
+    objects,
+    only,
+    read,
+    record,
+    refused,
+    text,
+    whole,
+)
+from gemstead.server.openai_messages import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    choice_of,
+    format_of,
+    messages_of,
+    tools_of,
+)
+from gemstead.server.openai_replies import ChatEncoder, TextEncoder, chat_reply, text_reply
+from gemstead.server.refusals import wrong
+from gemstead.server.sampling import SAMPLING, THINKING, check_context, sampling_of, seeded, thinking_of
+from gemstead.types import Request, SamplingParams
+
+MAX_ANSWERS = 16
+_TOKENS = whole(0, 2**31 - 1)
+_SILENT = "taken, without effect: "
+
+# What both endpoints take.
+_BOTH = {
+    "model": Field(text, "the served model's name or an alias of it"),
+    **SAMPLING,
+    "max_tokens": Field(_TOKENS, "the most tokens of the answer, thoughts included"),
+    "n": Field(whole(1, MAX_ANSWERS), f"how many answers, up to {MAX_ANSWERS}"),
+    "stream": Field(flag, "send the answer in pieces, as server-sent events"),
+    "stream_options": Field(record, "include_usage: a last chunk with the usage"),
+    "user": Field(text, _SILENT + "nothing is kept about users"),
+    "options": Field(record, "num_ctx only: accepted up to the context the server was started with"),
+}
+
+CHAT = {
+    "messages": Field(objects(MAX_MESSAGES), "the conversation; text, with media as data: URLs only"),
+    **_BOTH,
+    "max_completion_tokens": Field(_TOKENS, "the same as max_tokens"),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; every call fits its schema"),
+    "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
+    "parallel_tool_calls": Field(flag, "false: one call at most"),
+    "response_format": Field(record, "text, json_object or json_schema; the answer cannot but fit"),
+    "logprobs": Field(flag, "the log-probability of each token of the visible text"),
+    "top_logprobs": Field(whole(0, 20), "and of this many likeliest ones beside it"),
+    **THINKING,
+    "modalities": Field(only(["text"]), "text only"),
+    "service_tier": Field(only("auto", "default"), "auto or default"),
+    "store": Field(only(False), "false only: chat completions are not stored"),
+    "verbosity": Field(only("medium"), "medium only: Gemma has no such setting"),
+    "metadata": Field(record, _SILENT + "nothing is stored"),
+    "safety_identifier": Field(text, _SILENT + "nothing is kept about users"),
+    "prompt_cache_key": Field(text, _SILENT + "prompts that begin alike are found by themselves"),
+    "prompt_cache_retention": Field(anything, _SILENT + "what was read is kept while there is memory"),
+    "prompt_cache_options": Field(anything, _SILENT + "what was read is kept while there is memory"),
+    "prediction": Field(record, _SILENT + "the answer is the same without"),
+    "audio": Field(refused("answers are text"), "refused"),
+    "moderation": Field(refused("there is no moderation model"), "refused"),
+    "web_search_options": Field(refused("this server reaches no network"), "refused"),
+    "functions": Field(refused("use tools"), "refused: use tools"),
+    "function_call": Field(refused("use tool_choice"), "refused: use tool_choice"),
+}
+
+COMPLETION = {
+    "prompt": Field(anything, "a string, or a list of token ids; no chat template is put around it"),
+    **_BOTH,
+    "echo": Field(flag, "put the prompt before the answer"),
+    "logprobs": Field(whole(0, 20), "log-probabilities of each token and of this many likeliest ones"),
+    "best_of": Field(whole(1, 1), "1 only"),
+    "suffix": Field(refused("Gemma does not fill gaps"), "refused"),
+}
+_STREAM_OPTIONS = {
+    "include_usage": Field(flag, ""),
+    "include_obfuscation": Field(flag, ""),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks of the server, beside what it asks of the model."""
+
+    model: str
+    n: int
+    is_streamed: bool
+    wants_usage: bool
+    has_logprobs: bool = False
+    echo: str = ""
+
+
+def parse_chat(body: dict[str, Any], desk: Desk) -> tuple[Request, Asked]:
+    """A chat completion's body as a Request. A Refusal names the field at fault."""
+    given = read(body, CHAT)
+    asked = _asked(given, desk)
+    messages = messages_of(need(given, "messages"))
+    tools = tools_of(given.get("tools", []))
+    choice, tools = choice_of(given.get("tool_choice"), tools)
+    sampling = sampling_of(given, desk.served)
+    if given.get("top_logprobs") and not given.get("logprobs"):
+        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
+    if given.get("logprobs"):
+        sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
+        asked = replace(asked, has_logprobs=True)
+    request = Request(
+        messages=messages,
+        tools=tools,
+        sampling=sampling,
+        thinking=thinking_of(given, desk.served.thinking),
+        tool_choice=choice,
+        parallel_tool_calls=given.get("parallel_tool_calls", True),
+        output=format_of(given.get("response_format")),
+    )
+    return request, asked
+
+
+def parse_completion(body: dict[str, Any], desk: Desk) -> tuple[list[int], SamplingParams, Asked]:
+    """A completion's body: the ids to go on with, and how."""
+    given = read(body, COMPLETION)
+    asked = _asked(given, desk)
+    tokenizer = desk.served.model.tokenizer
+    prompt = need(given, "prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
+        prompt = prompt[0]
+    if isinstance(prompt, str):
+        bos = desk.served.model.spec.tokens.bos
+        ids = [*([bos] if bos is not None else []), *tokenizer.encode(prompt)]
+    elif isinstance(prompt, list) and prompt and all(type(x) is int for x in prompt):
+        ids = prompt
+    else:
+        raise wrong("prompt", "prompt must be a string or a list of token ids; one prompt per request")
+    sampling = sampling_of({"max_tokens": 16, **given}, desk.served)  # 16 is this endpoint's default
+    if "logprobs" in given:
+        if given.get("echo"):
+            raise wrong(
+                "echo", "echo and logprobs together are not supported: the prompt has no log-probabilities"
+            )
+        sampling = replace(sampling, logprobs=given["logprobs"])
+        asked = replace(asked, has_logprobs=True)
+    if given.get("echo"):
+        asked = replace(asked, echo=prompt if isinstance(prompt, str) else tokenizer.decode(ids))
+    return ids, sampling, asked
+
+
+def _asked(given: dict[str, Any], desk: Desk) -> Asked:
+    model = need(given, "model")
+    desk.served.check_name(model)
+    check_context(given, desk.served)
+    options = read(given.get("stream_options", {}), _STREAM_OPTIONS, "stream_options.")
+    if options and not given.get("stream"):
+        raise wrong("stream_options", "stream_options needs stream: true")
+    return Asked(model, given.get("n", 1), given.get("stream", False), options.get("include_usage", False))
+
+
+def routes(desk: Desk) -> list[Route]:
+    """The endpoints."""
+
+    async def chat(http: HttpRequest) -> Response:
+        request, asked = parse_chat(await read_object(http), desk)
+        session = desk.served.model.session
+        begin = [
+            partial(session.stream, replace(request, sampling=seeded(request.sampling, i)))
+            for i in range(asked.n)
+        ]
+        if asked.is_streamed:
+            encoder = ChatEncoder(asked.model, asked.n, asked.wants_usage, _tokens_of(desk, asked))
+            return await desk.streamed(http, begin, encoder)
+        answers = await desk.whole(http, begin)
+        return JSONResponse(chat_reply(asked.model, answers, _tokens_of(desk, asked)))
+
+    async def complete(http: HttpRequest) -> Response:
+        ids, sampling, asked = parse_completion(await read_object(http), desk)
+        session = desk.served.model.session
+        begin = [partial(session.continuation, ids, seeded(sampling, i)) for i in range(asked.n)]
+        if asked.is_streamed:
+            encoder = TextEncoder(
+                asked.model, asked.n, asked.wants_usage, _tokens_of(desk, asked), asked.echo
+            )
+            return await desk.streamed(http, begin, encoder)
+        answers = await desk.whole(http, begin)
+        return JSONResponse(text_reply(asked.model, answers, _tokens_of(desk, asked), asked.echo))
+
+    async def models(http: HttpRequest) -> Response:
+        listed = [_model(desk, name) for name in desk.served.names]
+        name = http.path_params.get("name")
+        if name is None:
+            return JSONResponse({"object": "list", "data": listed})
+        desk.served.check_name(name)
+        return JSONResponse(_model(desk, name))
+
+    return [
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/completions", complete, methods=["POST"]),
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/{name:path}", models, methods=["GET"]),
+    ]
+
+
+def _tokens_of(desk: Desk, asked: Asked) -> Any:
+    return desk.served.model.tokenizer if asked.has_logprobs else None
+
+
+def _model(desk: Desk, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": desk.served.since,
+        "owned_by": "gemstead",
+        "context_length": desk.served.context_tokens,
+    }

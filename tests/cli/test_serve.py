@@ -1,0 +1,65 @@
+"""`gemstead serve` before it listens: keys, places and names."""
+
+from __future__ import annotations
+
+import pytest
+
+from gemstead.cli.screen import Screen
+from gemstead.cli.serve import ADMIN_VARIABLE, KEY_VARIABLE, access_of, words_of
+from gemstead.errors import ConfigError
+
+KEY = "a-key-0123456789abc"
+
+
+@pytest.fixture
+def access(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(ADMIN_VARIABLE, raising=False)
+
+    def make(host="127.0.0.1", file=None):
+        return access_of({"host": host, "api_key_file": file, "hosts": ("box",), "origins": ()}, Screen())
+
+    return make
+
+
+def test_words():
+    assert words_of(" a \n\n b\n") == ("a", "b")
+
+
+def test_this_machine_needs_no_key(access, capsys):
+    assert access().keys == ()
+    assert capsys.readouterr().out == ""
+
+
+def test_elsewhere_gets_a_key_on_stdout_alone(access, capsys):
+    made = access("0.0.0.0")
+    printed = capsys.readouterr()
+    assert printed.out == made.keys[0] + "\n"
+    assert made.keys[0] not in printed.err
+    assert "key" in printed.err
+
+
+def test_keys_of_environment_and_file(access, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    monkeypatch.setenv(ADMIN_VARIABLE, KEY + "admin")
+    file = tmp_path / "keys"
+    file.write_text(f"\n{KEY}2\n{KEY}3\n")
+    made = access("0.0.0.0", str(file))
+    assert made.keys == (KEY, KEY + "2", KEY + "3")
+    assert made.admin_keys == (KEY + "admin",)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_empty_variable_or_file_is_no_key(access, monkeypatch, tmp_path):
+    (tmp_path / "keys").write_text("\n")
+    with pytest.raises(ConfigError, match="holds no key"):
+        access("127.0.0.1", str(tmp_path / "keys"))
+    monkeypatch.setenv(KEY_VARIABLE, "")
+    with pytest.raises(ConfigError, match="is empty"):
+        access("127.0.0.1")
+
+
+def test_short_keys_are_refused(access, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, "short")
+    with pytest.raises(ConfigError, match="at least 16"):
+        access()

@@ -1,0 +1,32 @@
+"""One real `gemstead serve pebble` process for all tests of a worker, with keys; more for who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.serving import Running, end, start
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Running]:
+    running = start("--alias", "gpt-4o", "--max-queue", "8")
+    yield running
+    assert end(running) == 0
+
+
+@pytest.fixture
+def fresh() -> Iterator[Any]:
+    """Start servers of one's own; they are ended with the test."""
+    started: list[Running] = []
+
+    def begin(*args: str, keys: bool = False) -> Running:
+        started.append(start(*args, keys=keys))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.process.kill()
+        running.process.wait()
