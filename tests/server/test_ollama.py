@@ -55,7 +55,7 @@ def test_tools_and_thinking(client):
 def test_formats(client):
     schema = {
         "type": "object",
-        "properties": {"age": {"type": "integer"}},
+        "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 150}},
         "required": ["age"],
         "additionalProperties": False,
     }
