@@ -1,7 +1,8 @@
-"""Without a model named, a person at a terminal is offered the largest Gemma 4 that fits this machine, once.
+"""Without a model named, a person at a terminal is offered the best Gemma 4 that suits this machine, once.
 
 Not offline, not with a model here already, not after a No; its callers see to it that a person is there.
-The rule is simple until `plan` replaces it: the weights, a quarter more for the conversation, a gigabyte.
+The rule is simple until `plan` replaces it: the weights, a quarter more for the conversation, a gigabyte;
+and none of the dense ones, which are too slow to talk with on most processors.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from gemstead.hub.remote import Hub
 from gemstead.machine.memory import available_bytes
 
 _REST_BYTES = 1 << 30
+_DENSE = ("12b", "31b")  # every token reads all of their weights
 
 
 def recommend(free_bytes: int) -> Row | None:
-    """The largest model of the catalogue that should fit into this much memory."""
+    """The largest model of the catalogue that should fit into this much memory and answer at talking speed."""
     fitting = [
         row
         for row in catalogue().recommended()
-        if row.weights_bytes is not None and row.weights_bytes * 5 // 4 + _REST_BYTES <= free_bytes
+        if row.variant not in _DENSE
+        and row.weights_bytes is not None
+        and row.weights_bytes * 5 // 4 + _REST_BYTES <= free_bytes
     ]
     return max(fitting, key=lambda row: row.weights_bytes or 0, default=None)
 
