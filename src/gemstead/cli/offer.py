@@ -30,7 +30,7 @@ _DENSE = ("12b", "31b")  # every token reads all of their weights
 
 
 def recommend(free_bytes: int) -> Row | None:
-    """The largest model of the catalogue that should fit into this much memory and answer at talking speed."""
+    """The largest model that should fit into this much memory and answer at talking speed."""
     fitting = [
         row
         for row in catalogue().recommended()
