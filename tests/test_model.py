@@ -188,7 +188,7 @@ def test_threads_share_a_model(model):
 
 def test_closed_is_closed(files):
     opened = gemstead.open(files / "tiny.gguf", memory="20MB")
-    stream = opened.chat([Message.user("hi")])
+    stream = opened.chat([Message.user("hi")], seed=1)
     next(stream)
     opened.close()
     opened.close()
