@@ -22,6 +22,7 @@ from constrained import Schemas, tool_sets
 
 from gemstead.engine.constraint import unpack_mask
 from gemstead.engine.grammar import Grammar, GrammarVocabulary, Turn, TurnRules
+from gemstead.session import vocabulary_of
 from gemstead.text.answers import answer_grammar
 from gemstead.text.grammar import call_grammar
 from gemstead.text.tokenizer import Tokenizer
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = read_vocabulary(given.vocabulary)
     tokenizer = Tokenizer.from_vocabulary(found.tokens, found.types, found.merges)
     before, started = memory(), time.thread_time()
-    vocabulary = tables(tokenizer)
+    vocabulary = vocabulary_of(tokenizer, tokenizer.vocab_size, EOS)
     vocabulary.matcher('start: "a"')
     print(
         f"tables of {tokenizer.vocab_size:,} tokens: {time.thread_time() - started:.2f} s, "
@@ -83,18 +84,6 @@ def memory() -> int:
     """What this process holds now, in bytes; 0 where the system does not say."""
     file = Path("/proc/self/statm")
     return int(file.read_text("ascii").split()[1]) * resource.getpagesize() if file.exists() else 0
-
-
-def tables(tokenizer: Tokenizer) -> GrammarVocabulary:
-    """As session.py makes it."""
-    size = tokenizer.vocab_size
-    return GrammarVocabulary(
-        size,
-        lambda: [tokenizer.token_bytes(i) for i in range(size)],
-        (i for i in range(size) if not tokenizer.is_plain(i)),
-        EOS,
-        tokenizer.encode,
-    )
 
 
 def subjects(tokenizer: Tokenizer, seed: int) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ CapacityError); after that every stream ends in exactly one Done or Failed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 
@@ -201,9 +201,8 @@ class Stream(Iterator[Event]):
         if not self._is_over:
             self._is_over = True
             self._ready.append(event)
-            self._engine.cancel(
-                self._sequence
-            )  # after a stop string, a loop or an error; otherwise it has ended
+            # After a stop string, a loop or an error; otherwise it has ended.
+            self._engine.cancel(self._sequence)
 
 
 class Session:
@@ -213,7 +212,7 @@ class Session:
         self._engine = engine
         self._tokenizer = tokenizer
         self._generation = generation
-        self._vocabulary = _vocabulary_of(tokenizer, engine)
+        self._vocabulary = vocabulary_of(tokenizer, engine.spec.vocab_size, engine.spec.tokens.eos)
 
     def prompt_ids(self, request: Request) -> tuple[list[int], bool]:
         """The ids of the prompt, and whether it ends inside a thought. InputError as of stream()."""
@@ -315,15 +314,18 @@ class Session:
         return Turn(self._vocabulary, rules, in_thought=in_thought)
 
 
-def _vocabulary_of(tokenizer: Tokenizer, engine: Engine) -> GrammarVocabulary:
-    """The tokenizer as grammars see it: what is no plain piece may not stand inside text."""
-    count, known = engine.spec.vocab_size, tokenizer.vocab_size
+def vocabulary_of(tokenizer: Tokenizer, size: int, eos_ids: Iterable[int]) -> GrammarVocabulary:
+    """The tokenizer as grammars see it: what is no plain piece may not stand inside text.
+
+    `size` is the model's, which may count ids that the tokenizer does not know.
+    """
+    known = tokenizer.vocab_size
 
     def tokens() -> list[bytes]:
-        return [tokenizer.token_bytes(i) if i < known else b"" for i in range(count)]
+        return [tokenizer.token_bytes(i) if i < known else b"" for i in range(size)]
 
-    special = (i for i in range(count) if not tokenizer.is_plain(i))
-    return GrammarVocabulary(count, tokens, special, engine.spec.tokens.eos, tokenizer.encode)
+    special = (i for i in range(size) if not tokenizer.is_plain(i))
+    return GrammarVocabulary(size, tokens, special, eos_ids, tokenizer.encode)
 
 
 def _terminal(sequence: Sequence, reader: _Reader) -> Done | Failed:

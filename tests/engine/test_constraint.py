@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gemstead.engine.constraint import OneOf, unpack_mask
+from gemstead.engine.constraint import OneOf, all_but, only, unpack_mask
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.int32])
@@ -19,6 +19,12 @@ def test_a_mask_must_cover_the_vocabulary():
     with pytest.raises(ValueError, match="covers 5 tokens; the vocabulary has 6"):
         unpack_mask(np.ones(5, bool), 6)
     assert unpack_mask(np.ones(8, bool), 6).size == 6
+
+
+def test_only_some_and_all_but_some():
+    assert only(5, (1, 3)).tolist() == [False, True, False, True, False]
+    assert all_but(5, {1, 3}).tolist() == [True, False, True, False, True]
+    assert not only(3, ()).any() and all_but(3, ()).all()
 
 
 def test_one_of_allows_its_choices_and_nothing_else():

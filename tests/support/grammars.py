@@ -5,25 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from gemstead.engine.constraint import unpack_mask
-from gemstead.engine.grammar import Grammar, GrammarVocabulary
-from gemstead.text.tokenizer import Tokenizer
+from gemstead.engine.grammar import Grammar
+from gemstead.session import vocabulary_of
 from support.vocab import small_tokenizer
 
-
-def vocabulary_of(tokenizer: Tokenizer, eos=(1, 106, 50)) -> GrammarVocabulary:
-    """As session.py makes it."""
-    count = tokenizer.vocab_size
-    return GrammarVocabulary(
-        count,
-        lambda: [tokenizer.token_bytes(i) for i in range(count)],
-        (i for i in range(count) if not tokenizer.is_plain(i)),
-        eos,
-        tokenizer.encode,
-    )
-
-
 TOKENIZER = small_tokenizer()
-VOCABULARY = vocabulary_of(TOKENIZER)
+VOCABULARY = vocabulary_of(TOKENIZER, TOKENIZER.vocab_size, (1, 106, 50))
 
 
 def draw(grammar: str, rng: np.random.Generator, most: int = 4000) -> list[int] | None:

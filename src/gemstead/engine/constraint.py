@@ -55,6 +55,20 @@ def unpack_mask(mask: Mask, vocab_size: int) -> Bools:
     return allowed[:vocab_size]
 
 
+def only(vocab_size: int, wanted: Iterable[int]) -> Bools:
+    """Bool [V] that allows these tokens and no others."""
+    allowed = np.zeros(vocab_size, np.bool_)
+    allowed[list(wanted)] = True
+    return allowed
+
+
+def all_but(vocab_size: int, forbidden: Iterable[int]) -> Bools:
+    """Bool [V] that allows every token but these."""
+    allowed = np.ones(vocab_size, np.bool_)
+    allowed[list(forbidden)] = False
+    return allowed
+
+
 class OneOf:
     """Allows exactly one of a few token sequences, then one of the ending tokens.
 
@@ -77,9 +91,7 @@ class OneOf:
 
     def mask(self) -> Bools:
         """Bool [V] of the tokens that continue or end a choice."""
-        allowed = np.zeros(self._vocab_size, dtype=np.bool_)
-        allowed[list(self._next())] = True
-        return allowed
+        return only(self._vocab_size, self._next())
 
     def accept(self, token_id: int) -> None:
         """ValueError for a token the mask forbids."""

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gemstead.engine.constraint import Bools, Mask, unpack_mask
+from gemstead.engine.constraint import Bools, Mask, all_but, only, unpack_mask
 from gemstead.errors import BackendError, InputError
 
 
@@ -200,14 +200,10 @@ class Turn:
         return not self._is_fresh and self._answer is not None and self._answer.is_done()
 
     def _all_but(self, *forbidden: int) -> Bools:
-        allowed = np.ones(self._vocabulary.size, np.bool_)
-        allowed[list(forbidden)] = False
-        return allowed
+        return all_but(self._vocabulary.size, forbidden)
 
     def _only(self, *wanted: int) -> Bools:
-        allowed = np.zeros(self._vocabulary.size, np.bool_)
-        allowed[list(wanted)] = True
-        return allowed
+        return only(self._vocabulary.size, wanted)
 
 
 def check_grammar(grammar: str, what: str) -> None:

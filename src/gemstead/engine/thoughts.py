@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from gemstead.engine.constraint import Bools, Constraint, Mask, unpack_mask
+from gemstead.engine.constraint import Constraint, Mask, all_but, only, unpack_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +52,13 @@ class Thoughts:
     def mask(self) -> Mask | None:
         """The one token that must come, or what the inner constraint allows, less a thought too many."""
         if self._forced:
-            only = np.zeros(self._vocab_size, np.bool_)
-            only[self._forced[0]] = True
-            return only
+            return only(self._vocab_size, self._forced[:1])
         inner = None if self._inner is None else self._inner.mask()
         if self._state != "text" or self._has_room():
             return inner
-        allowed: Bools = (
-            np.ones(self._vocab_size, np.bool_)
-            if inner is None
-            else unpack_mask(inner, self._vocab_size).copy()
-        )
+        if inner is None:
+            return all_but(self._vocab_size, (self._rules.opening,))
+        allowed = unpack_mask(inner, self._vocab_size).copy()
         allowed[self._rules.opening] = False
         return allowed
 
