@@ -27,7 +27,6 @@ from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
-from gemstead.hub.local import resolve
 from gemstead.hub.names import looks_like_name
 from gemstead.machine.memory import available_bytes
 from gemstead.session import Session
@@ -314,6 +313,8 @@ def _found(path: str | Path) -> str | Path:
     if path == EMBEDDED:
         return pebble.path()
     if isinstance(path, str) and looks_like_name(path) and not Path(path).exists():
+        from gemstead.hub.local import resolve  # only who names a model pays
+
         return resolve(path).facts.path
     return path
 

@@ -72,8 +72,7 @@ def one(hub: Hub, planned: Plan, screen: Screen, *, dry_run: bool = False) -> di
         "path": str(planned.opens),
         "total_bytes": planned.choice.total_bytes,
         "missing_bytes": 0 if manifest is not None else planned.missing_bytes,
-        "files": files
-        or [{"path": f.path, "bytes": f.bytes, "role": role} for f, role in planned.choice.files],
+        "files": files,
     }
 
 

@@ -10,7 +10,7 @@ import datetime
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -179,10 +179,8 @@ def bring(source: Source, manifest: Manifest, parent: Path, progress: Progress) 
             _bring_file(source, manifest, file, coming / file.path, progress)
         except OSError as error:
             raise disk_error(error, file.path, coming / file.path) from error
-    arrived = [FileRecord(f.path, f.bytes, f.sha256, f.role) for f in manifest.files]
-    Manifest(
-        manifest.name, manifest.opens, tuple(arrived), manifest.repo, manifest.revision, manifest.written
-    ).write(coming / NAME)
+    arrived = tuple(replace(file, fetched=True) for file in manifest.files)  # wherever they came from before
+    replace(manifest, files=arrived).write(coming / NAME)
     try:
         coming.rename(home)
     except OSError as error:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from gemstead.errors import HubError
 from gemstead.hub.catalogue import words
-from gemstead.hub.examine import is_mmproj
 from gemstead.hub.names import Wanted, format_of
+from gemstead.weights.locate import is_mmproj
 
 # Without a wish: the first of these that a GGUF repository has. Four bits first: what small machines hold.
 PREFERRED = ("Q4_0", "Q4_K_M", "Q4_K_XL", "Q4_K_S", "Q5_K_M", "Q6_K", "Q8_0", "BF16", "F16", "F32")

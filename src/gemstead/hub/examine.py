@@ -19,6 +19,7 @@ from gemstead.spec.gguf import DRAFTER_ARCHITECTURE, MODEL_ARCHITECTURE
 from gemstead.spec.variants import VARIANTS
 from gemstead.weights.gguf import peek_gguf, split_parts
 from gemstead.weights.jsonfile import read_object
+from gemstead.weights.locate import is_mmproj
 from gemstead.weights.safetensors import INDEX_NAME
 
 # general.file_type of a GGUF, as llama.cpp counts them.
@@ -55,12 +56,8 @@ class Facts:
         return max(times, default=0.0)
 
 
-def models_below(folder: Path) -> Iterator[Path]:
+def models_below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
     """All that may be a model below a folder: GGUF files (first parts) and folders with config.json."""
-    yield from _walk(folder, _DEPTH)
-
-
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError:
@@ -74,12 +71,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
             if part is None or part[1] == "00001":
                 yield entry
         elif depth and not entry.name.startswith(".") and entry.is_dir():
-            yield from _walk(entry, depth - 1)
-
-
-def is_mmproj(name: str) -> bool:
-    """Whether a file's name says that it is the image and sound side of a model."""
-    return "mmproj" in name.lower()
+            yield from models_below(entry, depth - 1)
 
 
 def examine(path: Path) -> Facts | None:

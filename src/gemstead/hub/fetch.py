@@ -73,6 +73,10 @@ class Patience:
     tries: int = 6
     first_wait_s: float = 1.0
 
+    def pause_s(self, error: Temporary, doublings: int) -> float:
+        """How long to wait after `error`: as long as the hub asks for, else longer each time."""
+        return error.wait_s if error.wait_s is not None else self.first_wait_s * 2**doublings
+
 
 @dataclass(frozen=True)
 class Place:
@@ -127,9 +131,7 @@ def _transfer(
                 raise Temporary(f"the transfer of {file.path} ended early")
         except Temporary as error:
             failed = 0 if part.stat().st_size > have else failed + 1
-            wait_s = (
-                error.wait_s if error.wait_s is not None else patience.first_wait_s * 2 ** max(0, failed - 1)
-            )
+            wait_s = patience.pause_s(error, max(0, failed - 1))
             if failed >= patience.tries or wait_s > LONGEST_WAIT_S:
                 later = f" in {wait_s:.0f} seconds" if error.wait_s else ""
                 raise HubError(

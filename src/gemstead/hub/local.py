@@ -17,9 +17,10 @@ from typing import Any
 from gemstead.errors import HubError
 from gemstead.hub import folders
 from gemstead.hub.catalogue import ASKED_FOR, catalogue, words
-from gemstead.hub.examine import Facts, examine, is_mmproj, models_below
+from gemstead.hub.examine import Facts, examine, models_below
 from gemstead.hub.manifest import NAME, Manifest, read_manifest
 from gemstead.hub.names import Wanted, format_of, parse
+from gemstead.weights.locate import is_mmproj
 
 ORIGINS = ("gemstead", "folder", "Hugging Face", "LM Studio", "Ollama")
 _MODEL_LAYER, _PROJECTOR_LAYER = (

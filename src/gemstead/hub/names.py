@@ -19,7 +19,7 @@ _REPO = re.compile(
 )
 _FORMAT = re.compile(r"i?q\d_\w+|bf16|f16|f32|mxfp4")
 _SHORT = re.compile(r"[a-z0-9][\w.:-]*", re.IGNORECASE | re.ASCII)
-_FAMILY = re.compile(r"gemma-?4(?![a-z0-9])|gemma-4|gemma4", re.IGNORECASE)
+_FAMILY = re.compile(r"gemma-?4", re.IGNORECASE)
 _PATH = re.compile(r"(~|\.{1,2})?/.*|.*\.(gguf|safetensors)", re.IGNORECASE | re.DOTALL)
 _MOST = 8  # choices or suggestions that a message lists
 

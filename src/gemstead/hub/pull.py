@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from gemstead.errors import HubError, WeightsError
@@ -98,7 +98,7 @@ def _listing(hub: Hub, wanted: Wanted, patience: Patience) -> Listing:
         try:
             return hub.listing(wanted.repo, wanted.revision)
         except Temporary as error:
-            wait_s = error.wait_s if error.wait_s is not None else patience.first_wait_s * 2**number
+            wait_s = patience.pause_s(error, number)
             if number == patience.tries - 1 or wait_s > 60:
                 later = f"; it asks to wait {wait_s:.0f} seconds" if error.wait_s else ""
                 raise HubError(f"cannot ask for {wanted.title}: {error}{later}") from error
@@ -220,7 +220,7 @@ def _finish(plan: Plan, records: list[FileRecord]) -> Manifest:
     for earlier in plan.manifest_path.parent.glob("*.json"):
         with suppress(HubError):
             ours |= {file.sha256 for file in read_manifest(earlier).files if file.fetched}
-    kept = [FileRecord(r.path, r.bytes, r.sha256, r.role, r.fetched or r.sha256 in ours) for r in records]
+    kept = [replace(record, fetched=record.fetched or record.sha256 in ours) for record in records]
     manifest = Manifest(
         plan.name,
         plan.choice.opens,

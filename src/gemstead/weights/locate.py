@@ -102,7 +102,7 @@ def _locate_in_folder(folder: Path) -> Located:
         return Located(
             folder / ("model.safetensors" if "model.safetensors" in weights else weights[0]), config
         )
-    ggufs = [name for name in names if name.endswith(".gguf") and "mmproj" not in name.lower()]
+    ggufs = [name for name in names if name.endswith(".gguf") and not is_mmproj(name)]
     sets = {re.sub(r"-\d{5}-of-(\d{5}\.gguf)$", r"-\1", name): name for name in reversed(ggufs)}
     if len(sets) == 1:
         return Located(folder / next(iter(sets.values())))
@@ -111,6 +111,11 @@ def _locate_in_folder(folder: Path) -> Located:
             f"{folder} holds {len(sets)} GGUF models; name one of them: {listed(sorted(sets.values()))}"
         )
     raise WeightsError(f"cannot open {folder}: {_why_nothing(names, safetensors)}; {_WHAT_OPENS}")
+
+
+def is_mmproj(name: str) -> bool:
+    """Whether a file's name says that it is the image and sound side of a model."""
+    return "mmproj" in name.lower()
 
 
 def _why_nothing(names: list[str], safetensors: list[str]) -> str:
@@ -125,7 +130,7 @@ def _why_nothing(names: list[str], safetensors: list[str]) -> str:
     others = [name for name in names if name.endswith(_OTHERS)]
     if others:
         return f"its weights are in a container gemstead does not read: {listed(others)}"
-    if any("mmproj" in name.lower() and name.endswith(".gguf") for name in names):
+    if any(is_mmproj(name) and name.endswith(".gguf") for name in names):
         return "it holds only the image and sound side of a model (mmproj), not its text side"
     if "config.json" in names:
         return "it holds config.json but no safetensors file"
