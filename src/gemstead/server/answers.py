@@ -76,6 +76,11 @@ def together(usages: list[Usage]) -> Usage:
     )
 
 
+def compact(value: Any) -> str:
+    """JSON on one line, as all streams carry it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def whole_arguments(call: Call) -> dict[str, Any] | None:
     """A call's arguments as values; None where the output ended before they did."""
     try:

@@ -6,11 +6,10 @@ anthropic.py.
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any
 
-from gemstead.server.answers import Answer, whole_arguments
+from gemstead.server.answers import Answer, compact, whole_arguments
 from gemstead.server.refusals import Refusal, body_of
 from gemstead.types import Done, Event, TextDelta, ThoughtDelta, ToolCallDelta, Usage
 
@@ -19,8 +18,7 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"
 
 def named(event: dict[str, Any]) -> bytes:
     """One server-sent event with its name."""
-    data = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    return f"event: {event['type']}\ndata: {data}\n\n".encode()
+    return f"event: {event['type']}\ndata: {compact(event)}\n\n".encode()
 
 
 class MessageEncoder:

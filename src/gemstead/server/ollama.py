@@ -203,8 +203,7 @@ def routes(desk: Desk) -> list[Route]:
         session = desk.served.model.session
         begin = partial(session.stream, request)
         if given.get("raw"):
-            tokenizer, bos = desk.served.model.tokenizer, desk.served.model.spec.tokens.bos
-            ids = [*([bos] if bos is not None else []), *tokenizer.encode(given["prompt"])]
+            ids = desk.served.raw_ids(given["prompt"])
             begin = partial(session.continuation, ids, request.sampling)
         if given.get("stream", True):
             return await desk.streamed(http, [begin], LineEncoder(given["model"], is_chat=is_chat))

@@ -5,11 +5,10 @@ A call goes out whole, as Ollama's clients expect, in the line after its last pi
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
-from gemstead.server.answers import Answer, whole_arguments
+from gemstead.server.answers import Answer, compact, whole_arguments
 from gemstead.server.refusals import Refusal, body_of
 from gemstead.types import Done, Event, TextDelta, ThoughtDelta, ToolCallEvent, Usage
 
@@ -97,4 +96,4 @@ def _call(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return f"{compact(value)}\n".encode()

@@ -141,13 +141,11 @@ def parse_completion(body: dict[str, Any], desk: Desk) -> tuple[list[int], Sampl
     """A completion's body: the ids to go on with, and how."""
     given = read(body, COMPLETION)
     asked = _asked(given, desk)
-    tokenizer = desk.served.model.tokenizer
     prompt = need(given, "prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
     if isinstance(prompt, str):
-        bos = desk.served.model.spec.tokens.bos
-        ids = [*([bos] if bos is not None else []), *tokenizer.encode(prompt)]
+        ids = desk.served.raw_ids(prompt)
     elif isinstance(prompt, list) and prompt and all(type(x) is int for x in prompt):
         ids = prompt
     else:
@@ -161,7 +159,9 @@ def parse_completion(body: dict[str, Any], desk: Desk) -> tuple[list[int], Sampl
         sampling = replace(sampling, logprobs=given["logprobs"])
         asked = replace(asked, has_logprobs=True)
     if given.get("echo"):
-        asked = replace(asked, echo=prompt if isinstance(prompt, str) else tokenizer.decode(ids))
+        asked = replace(
+            asked, echo=prompt if isinstance(prompt, str) else desk.served.model.tokenizer.decode(ids)
+        )
     return ids, sampling, asked
 
 

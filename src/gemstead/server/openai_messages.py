@@ -41,8 +41,12 @@ FUNCTION = {
     "parameters": Field(record, ""),
     "strict": Field(flag, ""),
 }
-SCHEMA = {**FUNCTION, "schema": Field(record, "")}
-del SCHEMA["parameters"]
+SCHEMA = {
+    "name": Field(text, ""),
+    "description": Field(text, ""),
+    "strict": Field(flag, ""),
+    "schema": Field(record, ""),
+}
 _MEDIA = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 
 

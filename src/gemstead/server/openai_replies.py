@@ -6,12 +6,12 @@ delta of a call alone has its id and name; every one has its integer index. Abov
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
+from itertools import accumulate
 from typing import Any
 
-from gemstead.server.answers import Answer, together
+from gemstead.server.answers import Answer, compact, together
 from gemstead.server.refusals import Refusal, body_of
 from gemstead.text.tokenizer import Tokenizer
 from gemstead.types import Cause, Done, Event, TextDelta, ThoughtDelta, TokenLogprob, ToolCallDelta, Usage
@@ -19,7 +19,7 @@ from gemstead.types import Cause, Done, Event, TextDelta, ThoughtDelta, TokenLog
 
 def sse(value: Any) -> bytes:
     """One server-sent event of JSON."""
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return f"data: {compact(value)}\n\n".encode()
 
 
 class ChatEncoder:
@@ -200,7 +200,7 @@ def chat_logprobs(values: list[TokenLogprob], tokens: Tokenizer) -> dict[str, An
 def text_logprobs(values: list[TokenLogprob], tokens: Tokenizer, offset: int) -> dict[str, Any]:
     """Log-probabilities as completions have them; `offset` is where the text of the first token begins."""
     shown = [_spelled(value.token_id, tokens) for value in values]
-    offsets = [offset + sum(len(text) for text in shown[:i]) for i in range(len(shown))]
+    offsets = list(accumulate(map(len, shown), initial=offset))[:-1]
     return {
         "tokens": shown,
         "token_logprobs": [value.logprob for value in values],

@@ -60,6 +60,11 @@ class Served:
         """The longest conversation it can hold."""
         return self.model.engine.max_sequence_tokens
 
+    def raw_ids(self, prompt: str) -> list[int]:
+        """A prompt as it is, without a chat template: the token that begins texts, if any, and its own."""
+        bos = self.model.spec.tokens.bos
+        return [*([] if bos is None else [bos]), *self.model.tokenizer.encode(prompt)]
+
     def check_name(self, asked: str) -> None:
         """A Refusal (404) for a model that is not served; Ollama's ':latest' is no other model."""
         if asked.removesuffix(":latest") not in self.names:
