@@ -6,15 +6,13 @@ Reads them; whether a schema or an expression can be kept is the engine's to say
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from gemstead.cli.options import Command, with_options
 from gemstead.types import OutputFormat
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Schema(click.ParamType[dict[str, Any]]):
@@ -60,9 +58,7 @@ def format_options(command: Command) -> Command:
             "--choice", multiple=True, metavar="TEXT", help="The answer is one of these; once for each."
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, options)
 
 
 def output_format(

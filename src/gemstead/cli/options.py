@@ -6,7 +6,7 @@ Ranges are checked by SamplingParams, so the command line allows what the librar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -191,18 +191,21 @@ _OPTIONS = (
 )
 
 
-def opening_options(command: Command) -> Command:
-    """Add the options that say how to open a model; the function takes them as keywords for Options."""
-    for option in reversed((backend_option, *_OPENING)):
+def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """A click command with more options, which its help lists in this order."""
+    for option in reversed(options):
         command = option(command)
     return command
+
+
+def opening_options(command: Command) -> Command:
+    """Add the options that say how to open a model; the function takes them as keywords for Options."""
+    return with_options(command, (backend_option, *_OPENING))
 
 
 def model_options(command: Command) -> Command:
     """Add the shared options to a click command; its function takes them as keywords for Options.of."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def check_text(text: str, what: str) -> str:
