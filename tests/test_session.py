@@ -307,3 +307,57 @@ def test_the_second_turn_reuses_the_first():
     end = check_end(list(session.stream(Request(tuple(second), (), SamplingParams(max_tokens=4)))))
     assert end.usage.cached_tokens > 0.7 * end.usage.prompt_tokens
     assert np.isfinite(end.usage.decode_s)
+
+
+def test_polling_gives_what_iterating_gives_and_steps_nothing():
+    engine, session = make()
+    expected = say(session, "the model is here")
+    stream = session.stream(request(), constraint=script("the model is here"))
+    assert stream.poll() == []
+    polled = []
+    while engine.has_work:
+        engine.step()
+        polled += stream.poll()
+    assert check_end(polled).reason == "stop"
+    assert polled[:-1] == expected[:-1]
+    assert stream.poll() == []
+
+
+def test_a_polled_stream_that_is_cancelled_ends_once():
+    engine, session = make()
+    stream = session.stream(request(), constraint=script("the model is here"))
+    for _ in range(4):
+        engine.step()
+    stream.cancel()
+    assert [type(event) for event in stream.poll()] == [Done]
+    assert stream.poll() == []
+    assert all(c.live == 0 for c in engine.pages.counts())
+
+
+def test_a_continuation_has_no_template():
+    engine, session = make()
+    ids = small_tokenizer().encode("the model")
+    *_, end = session.continuation(ids, SamplingParams(max_tokens=3))
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (len(ids), 3)
+    assert engine.has_work is False
+
+
+def test_prompt_ids_are_those_of_the_request():
+    _, session = make()
+    ids, in_thought = session.prompt_ids(request())
+    *_, end = session.stream(request(max_tokens=1))
+    assert (len(ids), in_thought) == (end.usage.prompt_tokens, False)
+
+
+def test_salt_keeps_prompts_apart():
+    _, session = make()
+    asked = request("the model is here " * 10, max_tokens=1)
+    cached = [list(session.stream(asked, salt=salt))[-1].usage.cached_tokens for salt in (b"a", b"b", b"a")]
+    assert cached[:2] == [0, 0]
+    assert cached[2] > 0
+
+
+def test_the_stop_string_that_ended_it_is_named():
+    _, session = make()
+    end = say(session, "the model is here", request(stop=("never", "is")))[-1]
+    assert (end.reason, end.stop_string) == ("stop", "is")

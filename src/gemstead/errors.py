@@ -5,6 +5,7 @@
     ├── WeightsError       a weight file is damaged, hostile, incomplete or of another kind
     ├── InputError         a request is wrong: message, tool, sampling value        (HTTP 400)
     ├── CapacityError      right request, but no room: memory, context, queue       (HTTP 413/429/503)
+    │   └── ContextError   the conversation is longer than the context       (HTTP 400)
     ├── BackendError       a backend is missing or failed while computing
     ├── HubError           a model cannot be named, fetched, checked, shared or removed
     └── RequestCancelled   the caller stopped the request; not a failure
@@ -31,6 +32,10 @@ class InputError(GemsteadError):
 
 class CapacityError(GemsteadError):
     """The request is fine but there is no room for it here (HTTP 413, 429 or 503)."""
+
+
+class ContextError(CapacityError):
+    """The conversation is longer than one sequence can be here; a shorter one fits (HTTP 400)."""
 
 
 class BackendError(GemsteadError):

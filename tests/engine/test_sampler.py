@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemstead.engine.sampler import Sampler, best, nucleus, uniform
-from gemstead.errors import BackendError
+from gemstead.errors import BackendError, InputError
 from gemstead.types import SamplingParams
 
 
@@ -201,3 +201,14 @@ def test_nothing_allowed_is_refused():
 
 def test_suppressed_ids_beyond_the_vocabulary_do_not_matter():
     assert Sampler(SamplingParams(temperature=0), (), 3, (2, 258882)).choose(row(1, 3), 0)[0] in (0, 1)
+
+
+def test_a_bias_is_added_before_anything_is_forbidden():
+    row = np.zeros(8, dtype=np.float32)
+    row[3] = 2.0
+    assert Sampler(SamplingParams(temperature=0, logit_bias=((5, 2.5),)), [], 8).choose(row, 0)[0] == 5
+    assert Sampler(SamplingParams(temperature=0, logit_bias=((3, -100.0),)), [], 8).choose(row, 0)[0] != 3
+    assert Sampler(SamplingParams(temperature=0, logit_bias=((5, 100.0),)), [], 8, [5]).choose(row, 0)[0] == 3
+    assert row[3] == 2.0
+    with pytest.raises(InputError, match="ids go up to 7"):
+        Sampler(SamplingParams(logit_bias=((8, 1.0),)), [], 8)

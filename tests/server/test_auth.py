@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gemstead.errors import ConfigError
-from gemstead.server.auth import Access, is_loopback, new_key
+from gemstead.server.auth import Access, Caller, is_loopback, new_key
 from gemstead.server.refusals import Refusal
 
 KEY, ADMIN = "user-key-0123456789", "admin-key-0123456789"
@@ -26,10 +26,12 @@ def test_loopback(host, expected):
 
 def test_rights():
     access = Access((KEY, "other-key-0123456789"), (ADMIN,))
-    assert access.right_of({"authorization": f"Bearer {KEY}"}) == "user"
-    assert access.right_of({"x-api-key": "other-key-0123456789"}) == "user"
-    assert access.right_of({"authorization": f"bearer {ADMIN}"}) == "admin"
-    assert Access().right_of({}) == "admin"
+    assert access.caller_of({"authorization": f"Bearer {KEY}"}).right == "user"
+    assert access.caller_of({"x-api-key": "other-key-0123456789"}).right == "user"
+    assert access.caller_of({"authorization": f"bearer {ADMIN}"}).right == "admin"
+    assert Access().caller_of({}) == Caller("admin")
+    salts = {access.caller_of({"x-api-key": key}).salt for key in (*access.keys, *access.admin_keys)}
+    assert len(salts) == 3
     for headers in (
         {},
         {"authorization": "Bearer "},
@@ -37,7 +39,7 @@ def test_rights():
         {"x-api-key": KEY[:-1]},
     ):
         with pytest.raises(Refusal) as caught:
-            access.right_of(headers)
+            access.caller_of(headers)
         assert caught.value.status == 401
         assert KEY[:-1] not in caught.value.message
 

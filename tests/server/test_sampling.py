@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gemstead.errors import BackendError, CapacityError, ConfigError, InputError
+from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, InputError
 from gemstead.server.answers import Answer, together, whole_arguments
 from gemstead.server.anthropic_replies import MessageEncoder, message_reply
 from gemstead.server.client import ask
@@ -159,7 +159,7 @@ def test_a_call_cut_short_has_no_arguments():
     ("error", "status", "code"),
     [
         (InputError("top_p = 2 is out of range"), 400, "invalid_value"),
-        (CapacityError("the prompt of 9 tokens needs room"), 400, "context_length_exceeded"),
+        (ContextError("the prompt of 9 tokens needs room"), 400, "context_length_exceeded"),
         (CapacityError("no pages left"), 503, "no_capacity"),
         (BackendError("broken"), 500, "model_failed"),
         (ValueError("secret"), 500, "internal_error"),

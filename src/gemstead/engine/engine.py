@@ -24,7 +24,7 @@ from gemstead.engine.parking import Parking
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Rows, Scheduler
 from gemstead.engine.sequence import Sequence, check_ids
-from gemstead.errors import BackendError, CapacityError, ConfigError, GemsteadError
+from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, GemsteadError
 from gemstead.types import FinishReason, SamplingParams
 
 _DEFAULTS = EngineOptions()
@@ -162,7 +162,7 @@ class Engine:
             pages = ", ".join(
                 f"{c.total} {p.kind}" for c, p in zip(self.pages.counts(), self.spec.pools, strict=True)
             )
-            raise CapacityError(
+            raise ContextError(
                 f"the prompt of {prompt_tokens:,} tokens needs room for {needed:,}, but one sequence holds "
                 f"at most {self.max_sequence_tokens:,} here (context {self._context:,} tokens; "
                 f"{self.options.memory_bytes:,} bytes for K/V = {pages} pages of {self.options.page_tokens} "

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from gemstead.server.anthropic_replies import MessageEncoder, message_reply
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk
+from gemstead.server.exchange import Desk, salt_of
 from gemstead.server.fields import (
     Field,
     anything,
@@ -236,7 +236,7 @@ def routes(desk: Desk) -> list[Route]:
     async def messages(http: HttpRequest) -> Response:
         request, given = parse(await read_object(http), MESSAGES, desk)
         need(given, "max_tokens")
-        begin = [partial(desk.served.model.session.stream, request)]
+        begin = [partial(desk.served.model.session.stream, request, salt=salt_of(http))]
         if given.get("stream"):
             return await desk.streamed(http, begin, MessageEncoder(given["model"]))
         return JSONResponse(message_reply(given["model"], (await desk.whole(http, begin))[0]))

@@ -114,7 +114,7 @@ class Guard:
         is_page = self.access.check_origin(headers.get("origin"), headers.get("host"))
         preflight = scope["method"] == "OPTIONS" and is_page
         if scope["path"] not in OPEN_PATHS and not preflight:
-            scope["state"]["right"] = self.access.right_of(headers)
+            scope["state"]["caller"] = self.access.caller_of(headers)
         return headers.get("origin") if is_page else None
 
     async def _fail(

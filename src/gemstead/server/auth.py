@@ -19,6 +19,15 @@ from gemstead.server.refusals import Refusal
 
 Right: TypeAlias = Literal["user", "admin"]
 
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. Callers of different keys share nothing that was read of prompts: `salt` keeps them apart."""
+
+    right: Right
+    salt: bytes = b""
+
+
 LEAST_KEY = 16  # characters: anything shorter can be guessed over a network
 
 
@@ -59,18 +68,18 @@ class Access:
         if not is_loopback(host) and not self.keys:
             raise ConfigError(f"listening on {host} needs a key: everybody who reaches it could use it")
 
-    def right_of(self, headers: Mapping[str, str]) -> Right:
-        """What the sender may do; a Refusal (401) without a known key where keys are asked for."""
+    def caller_of(self, headers: Mapping[str, str]) -> Caller:
+        """Who the sender is; a Refusal (401) without a known key where keys are asked for."""
         if not self.keys and not self.admin_keys:
-            return "admin"
+            return Caller("admin")
         given = _given(headers)
         digest = hashlib.sha256(given.encode()).digest()
         is_user = _is_one_of(digest, self.keys)
         is_admin = _is_one_of(digest, self.admin_keys)
         if given and is_admin:
-            return "admin"
+            return Caller("admin", digest)
         if given and is_user:
-            return "user"
+            return Caller("user", digest)
         said = "the key is not known here" if given else "this server asks for a key"
         raise Refusal(
             401,

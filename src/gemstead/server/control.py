@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gemstead.engine.sequence import check_ids
@@ -59,7 +59,11 @@ def routes(desk: Desk, metrics: Metrics, stop: Callable[[], None]) -> list[Route
         ids = check_ids(given, desk.served.model.tokenizer.vocab_size)
         return JSONResponse({"text": desk.served.model.tokenizer.decode(ids)})
 
+    async def root(_: HttpRequest) -> Response:
+        return PlainTextResponse("gemstead is running")
+
     return [
+        Route("/", root, methods=["GET"]),
         Route("/tokenize", tokenize, methods=["POST"]),
         Route("/v1/tokenize", tokenize, methods=["POST"]),
         Route("/detokenize", detokenize, methods=["POST"]),
@@ -75,7 +79,7 @@ def routes(desk: Desk, metrics: Metrics, stop: Callable[[], None]) -> list[Route
 
 def require_admin(http: HttpRequest) -> None:
     """A Refusal (403) for a user's key."""
-    if http.state.right != "admin":
+    if http.state.caller.right != "admin":
         raise Refusal(403, "this needs the admin key", code="admin_only")
 
 

@@ -105,6 +105,12 @@ class Desk:
         return _Streaming(self.runner, jobs, encoder, record)
 
 
+def salt_of(http: HttpRequest) -> bytes:
+    """What keeps the prompts of this caller apart from those of others."""
+    salt: bytes = http.state.caller.salt
+    return salt
+
+
 def record_of(http: HttpRequest) -> Record:
     """The record that app.py laid into the request."""
     record = http.state.record

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk
+from gemstead.server.exchange import Desk, salt_of
 from gemstead.server.fields import (
     Field,
     anything,
@@ -201,10 +201,10 @@ def routes(desk: Desk) -> list[Route]:
         http: HttpRequest, request: Request, given: dict[str, Any], *, is_chat: bool
     ) -> Response:
         session = desk.served.model.session
-        begin = partial(session.stream, request)
+        begin = partial(session.stream, request, salt=salt_of(http))
         if given.get("raw"):
             ids = desk.served.raw_ids(given["prompt"])
-            begin = partial(session.continuation, ids, request.sampling)
+            begin = partial(session.continuation, ids, request.sampling, salt=salt_of(http))
         if given.get("stream", True):
             return await desk.streamed(http, [begin], LineEncoder(given["model"], is_chat=is_chat))
         return JSONResponse(

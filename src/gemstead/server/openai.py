@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk
+from gemstead.server.exchange import Desk, salt_of
 from gemstead.server.fields import (
     Field,
     anything,
@@ -182,7 +182,9 @@ def routes(desk: Desk) -> list[Route]:
         request, asked = parse_chat(await read_object(http), desk)
         session = desk.served.model.session
         begin = [
-            partial(session.stream, replace(request, sampling=seeded(request.sampling, i)))
+            partial(
+                session.stream, replace(request, sampling=seeded(request.sampling, i)), salt=salt_of(http)
+            )
             for i in range(asked.n)
         ]
         if asked.is_streamed:
@@ -194,7 +196,10 @@ def routes(desk: Desk) -> list[Route]:
     async def complete(http: HttpRequest) -> Response:
         ids, sampling, asked = parse_completion(await read_object(http), desk)
         session = desk.served.model.session
-        begin = [partial(session.continuation, ids, seeded(sampling, i)) for i in range(asked.n)]
+        begin = [
+            partial(session.continuation, ids, seeded(sampling, i), salt=salt_of(http))
+            for i in range(asked.n)
+        ]
         if asked.is_streamed:
             encoder = TextEncoder(
                 asked.model, asked.n, asked.wants_usage, _tokens_of(desk, asked), asked.echo

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from gemstead.errors import CapacityError, GemsteadError, InputError
+from gemstead.errors import CapacityError, ContextError, GemsteadError, InputError
 
 Dialect: TypeAlias = Literal["openai", "anthropic", "ollama"]
 
@@ -53,9 +53,9 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, InputError):
         match = _FIELD.match(str(error))
         return Refusal(400, str(error), param=match[1] if match else None, code="invalid_value")
+    if isinstance(error, ContextError):
+        return Refusal(400, str(error), param="messages", code="context_length_exceeded")
     if isinstance(error, CapacityError):
-        if "the prompt of" in str(error):
-            return Refusal(400, str(error), param="messages", code="context_length_exceeded")
         return Refusal(503, str(error), code="no_capacity", headers={"Retry-After": "5"})
     if isinstance(error, GemsteadError):
         return Refusal(500, str(error), code="model_failed")
