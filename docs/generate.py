@@ -86,12 +86,13 @@ def fields(endpoint: str) -> Callable[[], str]:
     """The fields of one endpoint, from the table its requests are read by."""
 
     def table() -> str:
-        from gemstead.server import anthropic, ollama, openai
+        from gemstead.server import anthropic, ollama, openai, responses
         from gemstead.server.fields import docs_table
 
         tables = {
             "chat completions": openai.CHAT,
             "completions": openai.COMPLETION,
+            "responses": responses.RESPONSES,
             "messages": anthropic.MESSAGES,
             "ollama chat": ollama.CHAT,
             "ollama generate": ollama.GENERATE,
@@ -105,6 +106,7 @@ def fields(endpoint: str) -> Callable[[], str]:
 ENDPOINTS = (
     "chat completions",
     "completions",
+    "responses",
     "messages",
     "ollama chat",
     "ollama generate",

@@ -69,6 +69,11 @@ EPILOG = (
     metavar="S",
     help="Time for answers under way when the server is stopped.",
 )
+@click.option(
+    "--store",
+    metavar="FILE",
+    help="Keep the responses of /v1/responses here, over a restart; otherwise in memory.",
+)
 @thinking_option
 @opening_options
 def serve(model: str, **values: Any) -> None:
@@ -77,11 +82,23 @@ def serve(model: str, **values: Any) -> None:
     Without MODEL it serves pebble, the small model that comes with gemstead.
     """
     screen = Screen()
-    own = ("host", "port", "aliases", "api_key_file", "hosts", "origins", "max_queue", "timeout", "grace")
+    own = (
+        "host",
+        "port",
+        "aliases",
+        "api_key_file",
+        "hosts",
+        "origins",
+        "max_queue",
+        "timeout",
+        "grace",
+        "store",
+    )
     given = {name: values.pop(name) for name in own}
     options = Options(**values)
     path = check_model(model)
-    place = Place(given["host"], given["port"], given["max_queue"], given["timeout"], given["grace"])
+    store = None if given["store"] is None else absolute(given["store"])
+    place = Place(given["host"], given["port"], given["max_queue"], given["timeout"], given["grace"], store)
     bound = listen(place.host, place.port)
     access = access_of(given, screen)
     with screen.waiting(f"opening {model}"):

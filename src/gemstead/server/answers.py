@@ -39,9 +39,11 @@ class Answer:
     calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     end: Done | Failed | None = None
+    events: list[Event] = field(default_factory=list)  # all of them, in their order
 
     def take(self, events: list[Event]) -> None:
         """Add what the events say."""
+        self.events += events
         for event in events:
             if isinstance(event, TextDelta):
                 self.text += event.text

@@ -19,11 +19,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemstead.errors import GemsteadError
-from gemstead.server import anthropic, control, ollama, openai
+from gemstead.server import anthropic, control, ollama, openai, responses
 from gemstead.server.auth import Access
 from gemstead.server.exchange import ClientGone, Desk, Record
 from gemstead.server.metrics import Metrics
 from gemstead.server.refusals import Refusal, body_of, dialect_of, refusal_of
+from gemstead.server.responses_store import ResponseStore
 
 OPEN_PATHS = ("/health", "/health/live", "/health/ready")  # whoever asks whether we live needs no key
 _CORS_METHODS = "GET, POST, DELETE, OPTIONS"
@@ -31,11 +32,14 @@ _CORS_HEADERS = "Authorization, Content-Type, X-Api-Key, Anthropic-Version, Anth
 GONE = 499  # nginx' word for a client that did not wait
 
 
-def make_app(desk: Desk, access: Access, log: Callable[[str], None], stop: Callable[[], None]) -> ASGIApp:
+def make_app(
+    desk: Desk, store: ResponseStore, access: Access, log: Callable[[str], None], stop: Callable[[], None]
+) -> ASGIApp:
     """The whole application. `log` takes one line per request, `stop` ends the server."""
     metrics = Metrics(desk)
     routes: list[Route] = [
         *openai.routes(desk),
+        *responses.routes(desk, store),
         *anthropic.routes(desk),
         *ollama.routes(desk),
         *control.routes(desk, metrics, stop),

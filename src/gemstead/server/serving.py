@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -20,6 +21,7 @@ from gemstead.errors import ConfigError
 from gemstead.server.app import make_app
 from gemstead.server.auth import Access
 from gemstead.server.exchange import Desk
+from gemstead.server.responses_store import ResponseStore
 from gemstead.server.runner import Runner
 from gemstead.server.served import Served
 
@@ -38,6 +40,7 @@ class Place:
     max_waiting: int = WAITING
     deadline_s: float | None = None
     grace_s: float = GRACE_S
+    store: Path | None = None  # where responses are kept; None: in memory
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def serve(served: Served, place: Place, access: Access, bound: Bound, log: Calla
     most = engine.options.max_sequences + place.max_waiting
     runner = Runner(engine, max_requests=most, deadline_s=place.deadline_s)
     server = _Server(runner, place.grace_s)
-    app = make_app(Desk(served, runner), access, log, server.stop_soon)
+    store = ResponseStore(place.store)
+    app = make_app(Desk(served, runner), store, access, log, server.stop_soon)
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -85,6 +89,7 @@ def serve(served: Served, place: Place, access: Access, bound: Bound, log: Calla
         server.run(sockets=[bound.socket])
     finally:
         runner.stop()
+        store.close()
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,228 @@
+"""OpenAI's /v1/responses: fields, items as messages, routes.
+
+A response is stored, unless asked not to, so that `previous_response_id` can go on from it. Neighbours:
+responses_replies.py writes, responses_store.py keeps.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gemstead.server.body import read_object
+from gemstead.server.exchange import Desk, salt_of
+from gemstead.server.fields import (
+    Field,
+    anything,
+    flag,
+    need,
+    objects,
+    one_of,
+    only,
+    read,
+    record,
+    refused,
+    text,
+    whole,
+)
+from gemstead.server.openai_messages import (
+    FUNCTION,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    arguments_of,
+    choice_of,
+    format_of,
+    parts_of,
+    tool_of,
+    unique,
+)
+from gemstead.server.refusals import Refusal, wrong
+from gemstead.server.responses_replies import ResponseEncoder
+from gemstead.server.responses_store import ResponseStore
+from gemstead.server.sampling import EFFORT_WORDS, SAMPLING, effort, sampling_of
+from gemstead.types import Message, Request, Tool, ToolCall
+
+_SILENT = "taken, without effect: "
+
+RESPONSES = {
+    "model": Field(text, "the served model's name or an alias of it"),
+    "input": Field(anything, "a string, or items: message, function_call, function_call_output, reasoning"),
+    "instructions": Field(text, "what stands before the conversation; not kept for the next response"),
+    "previous_response_id": Field(text, "go on from a stored response"),
+    "store": Field(flag, "false: do not keep this response; true is the default"),
+    "stream": Field(flag, "send the answer in pieces, as server-sent events"),
+    "stream_options": Field(record, _SILENT + "there is no obfuscation"),
+    "max_output_tokens": Field(whole(0, 2**31 - 1), "the most tokens of the answer, thoughts included"),
+    "temperature": SAMPLING["temperature"],
+    "top_p": SAMPLING["top_p"],
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; every call fits its schema"),
+    "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
+    "parallel_tool_calls": Field(flag, "false: one call at most"),
+    "text": Field(record, "format: text, json_object or json_schema; the answer cannot but fit"),
+    "reasoning": Field(record, "effort: none, minimal, low, medium or high; xhigh and max are high"),
+    "metadata": Field(record, "given back with the response"),
+    "truncation": Field(only("disabled"), "disabled only: a conversation that is too long is refused"),
+    "top_logprobs": Field(only(0), "0 only: ask on /v1/chat/completions"),
+    "include": Field(only([], ["reasoning.encrypted_content"]), "nothing more is included"),
+    "background": Field(only(False), "false only"),
+    "service_tier": Field(only("auto", "default"), "auto or default"),
+    "user": Field(text, _SILENT + "nothing is kept about users"),
+    "safety_identifier": Field(text, _SILENT + "nothing is kept about users"),
+    "prompt_cache_key": Field(text, _SILENT + "prompts that begin alike are found by themselves"),
+    "prompt_cache_retention": Field(anything, _SILENT + "what was read is kept while there is memory"),
+    "prompt_cache_options": Field(anything, _SILENT + "what was read is kept while there is memory"),
+    "max_tool_calls": Field(refused("this server runs no tools of its own"), "refused"),
+    "conversation": Field(refused("use previous_response_id"), "refused: use previous_response_id"),
+    "context_management": Field(refused("nothing is taken out of a conversation"), "refused"),
+    "prompt": Field(refused("there are no stored prompts"), "refused"),
+    "moderation": Field(refused("there is no moderation model"), "refused"),
+    "image": Field(refused("answers are text"), "refused"),
+    "access_programs": Field(refused("there are none"), "refused"),
+    "background_options": Field(refused("background is not supported"), "refused"),
+}
+_TEXT = {"format": Field(record, ""), "verbosity": Field(only("medium"), "")}
+_REASONING = {
+    "effort": Field(one_of(*EFFORT_WORDS), ""),
+    "summary": Field(anything, ""),
+    "generate_summary": Field(anything, ""),
+}
+_TOOL = {"type": Field(only("function"), ""), **FUNCTION}
+_SILENT_KEYS = {"id", "status", "type"}
+
+
+def parse(body: dict[str, Any], before: list[Any], desk: Desk) -> tuple[Request, dict[str, Any], list[Any]]:
+    """A body as a Request, its checked fields and its own items; `before` is the stored conversation."""
+    given = read(body, RESPONSES)
+    desk.served.check_name(need(given, "model"))
+    asked = need(given, "input")
+    items = (
+        [{"role": "user", "content": asked}]
+        if isinstance(asked, str)
+        else objects(MAX_MESSAGES)(asked, "input")
+    )
+    if not items:
+        raise wrong("input", "input is empty; give at least one item")
+    messages = messages_of([*before, *items])
+    if "instructions" in given:
+        messages.insert(0, Message.system(given["instructions"]))
+    tools = unique([_tool(entry, f"tools[{i}].") for i, entry in enumerate(given.get("tools", []))])
+    choice, tools = choice_of(given.get("tool_choice"), tools)
+    word = read(given.get("reasoning", {}), _REASONING, "reasoning.").get("effort")
+    fields = {**given, **({"max_tokens": given["max_output_tokens"]} if "max_output_tokens" in given else {})}
+    request = Request(
+        messages=tuple(messages),
+        tools=tools,
+        sampling=sampling_of(fields, desk.served),
+        thinking=desk.served.thinking if word is None else effort(word),
+        tool_choice=choice,
+        parallel_tool_calls=given.get("parallel_tool_calls", True),
+        output=format_of(read(given.get("text", {}), _TEXT, "text.").get("format")),
+    )
+    return request, given, items
+
+
+def _tool(entry: dict[str, Any], where: str) -> Tool:
+    return tool_of(read(entry, _TOOL, where), where)
+
+
+def messages_of(items: list[Any]) -> list[Message]:
+    """Items as messages: thoughts, text and calls that follow each other are one of the assistant's."""
+    messages: list[Message] = []
+    for i, item in enumerate(items):
+        where, kind = f"input[{i}].", item.get("type", "message")
+        message = _message(item, kind, where)
+        last = messages[-1] if messages else None
+        if message.role == "assistant" and last is not None and last.role == "assistant":
+            messages[-1] = Message.assistant(
+                f"{last.content}{message.content}",
+                reasoning="\n".join(filter(None, (last.reasoning, message.reasoning))) or None,
+                tool_calls=(*last.tool_calls, *message.tool_calls),
+            )
+        else:
+            messages.append(message)
+    return messages
+
+
+def _message(item: dict[str, Any], kind: Any, where: str) -> Message:
+    if kind == "message":
+        _check(item, {"role", "content", "phase"}, where)
+        role = one_of("system", "developer", "user", "assistant")(item.get("role"), f"{where}role")
+        content = item.get("content")
+        said = content if isinstance(content, str) else parts_of(content, f"{where}content")
+        return Message(role, said)
+    if kind == "function_call":
+        _check(item, {"call_id", "name", "arguments"}, where)
+        name, call_id = text(item.get("name"), f"{where}name"), text(item.get("call_id"), f"{where}call_id")
+        arguments = arguments_of(item.get("arguments"), f"{where}arguments")
+        return Message.assistant(tool_calls=(ToolCall(name, arguments, call_id),))
+    if kind == "function_call_output":
+        _check(item, {"call_id", "output"}, where)
+        output = item.get("output")
+        said = output if isinstance(output, str) else parts_of(output, f"{where}output")
+        return Message("tool", said, tool_call_id=text(item.get("call_id"), f"{where}call_id"))
+    if kind == "reasoning":
+        _check(item, {"summary", "content", "encrypted_content"}, where)
+        thoughts = objects(1024)(item.get("content") or [], f"{where}content")
+        return Message.assistant(reasoning="".join(text(t.get("text"), f"{where}content") for t in thoughts))
+    raise wrong(
+        f"{where}type",
+        f"{where}type is {str(kind)[:40]!r}; "
+        "allowed are message, function_call, function_call_output, reasoning",
+    )
+
+
+def _check(item: dict[str, Any], known: set[str], where: str) -> None:
+    given = {name for name, value in item.items() if value is not None}  # the SDK's own dumps hold nulls
+    unknown = sorted(given - known - _SILENT_KEYS)
+    if unknown:
+        raise wrong(where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}")
+
+
+def routes(desk: Desk, store: ResponseStore) -> list[Route]:
+    """The endpoints."""
+
+    async def respond(http: HttpRequest) -> Response:
+        body, owner = await read_object(http), salt_of(http)
+        previous = body.get("previous_response_id")
+        before: list[Any] | None = []
+        if previous is not None:
+            before = store.conversation(owner, text(previous, "previous_response_id"))
+        if before is None:
+            raise _missing("previous_response_id")
+        request, given, items = parse(body, before, desk)
+
+        def keep(response: dict[str, Any]) -> None:
+            if given.get("store", True):
+                store.add(owner, response, [*items, *response["output"]], previous)
+
+        encoder = ResponseEncoder(given, keep)
+        begin = [partial(desk.served.model.session.stream, request, salt=owner)]
+        if given.get("stream"):
+            return await desk.streamed(http, begin, encoder)
+        answer = (await desk.whole(http, begin))[0]
+        return JSONResponse(encoder.whole(answer))
+
+    async def stored(http: HttpRequest) -> Response:
+        response = store.get(salt_of(http), http.path_params["id"])
+        if response is None:
+            raise _missing("id")
+        return JSONResponse(response)
+
+    async def forget(http: HttpRequest) -> Response:
+        if not store.remove(salt_of(http), http.path_params["id"]):
+            raise _missing("id")
+        return JSONResponse({"id": http.path_params["id"], "object": "response", "deleted": True})
+
+    return [
+        Route("/v1/responses", respond, methods=["POST"]),
+        Route("/v1/responses/{id}", stored, methods=["GET"]),
+        Route("/v1/responses/{id}", forget, methods=["DELETE"]),
+    ]
+
+
+def _missing(param: str) -> Refusal:
+    return Refusal(404, f"{param} is no stored response", param=param, code="response_not_found")

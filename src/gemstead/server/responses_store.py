@@ -1,0 +1,83 @@
+"""Stored responses: what a later request may go on from, in SQLite, bounded, each owner's apart.
+
+In memory unless a file was named. The oldest go when there are too many bytes. Neighbours: responses.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+MAX_STORED_BYTES = 64 << 20
+MAX_CHAIN = 1000  # turns of one conversation
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS responses (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, owner BLOB NOT NULL,
+    previous TEXT, items TEXT NOT NULL, response TEXT NOT NULL, bytes INTEGER NOT NULL
+)
+"""
+
+
+class ResponseStore:
+    """Responses by id. Safe from several threads; what `add` returned from is on disk."""
+
+    def __init__(self, path: Path | None = None, max_bytes: int = MAX_STORED_BYTES) -> None:
+        self._lock = threading.Lock()
+        self._max_bytes = max_bytes
+        self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+        self._database.execute(_SCHEMA)
+
+    def add(self, owner: bytes, response: dict[str, Any], items: list[Any], previous: str | None) -> None:
+        """Keep a response and the items (input and output) it adds to the conversation."""
+        texts = json.dumps(items), json.dumps(response)
+        size = sum(map(len, texts))
+        with self._lock:
+            self._database.execute(
+                "INSERT INTO responses (id, owner, previous, items, response, bytes) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (response["id"], owner, previous, *texts, size),
+            )
+            self._database.execute(
+                "DELETE FROM responses WHERE number <= (SELECT MAX(number) FROM (SELECT number, SUM(bytes) "
+                "OVER (ORDER BY number DESC) AS total FROM responses) WHERE total > ?)",
+                (self._max_bytes,),
+            )
+
+    def get(self, owner: bytes, response_id: str) -> dict[str, Any] | None:
+        """A response of that owner."""
+        with self._lock:
+            row = self._database.execute(
+                "SELECT response FROM responses WHERE id = ? AND owner = ?", (response_id, owner)
+            ).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def conversation(self, owner: bytes, response_id: str) -> list[Any] | None:
+        """All items up to a response, from the first; None where any of it is not there (any more)."""
+        turns: list[list[Any]] = []
+        following: str | None = response_id
+        while following is not None and len(turns) < MAX_CHAIN:
+            with self._lock:
+                row = self._database.execute(
+                    "SELECT items, previous FROM responses WHERE id = ? AND owner = ?", (following, owner)
+                ).fetchone()
+            if row is None:
+                return None
+            turns.append(json.loads(row[0]))
+            following = row[1]
+        return [item for turn in reversed(turns) for item in turn]
+
+    def remove(self, owner: bytes, response_id: str) -> bool:
+        """Forget a response; whether it was there."""
+        with self._lock:
+            done = self._database.execute(
+                "DELETE FROM responses WHERE id = ? AND owner = ?", (response_id, owner)
+            )
+        return done.rowcount > 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
