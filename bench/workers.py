@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 CHUNK_TOKENS = 512  # of a prompt, in every engine
 SEQUENCES = 4  # that are decoded together
+SPREAD = 0.02  # of random matrices
 
 
 class Engine(Protocol):
@@ -232,14 +233,25 @@ class Transformers:
 
 
 def _random_model(path: str, torch: Any, transformers: Any) -> Any:
-    """A model of the file's shape with transformers' own random initialisation."""
+    """A model of the file's shape; its weights repeat one drawn tile, for billions of draws take minutes."""
+    from transformers.initialization import no_init_weights
+
     from gemstead.spec.describe import config_of
     from gemstead.weights.store import open_store
 
     with open_store(path) as store:
         values = config_of(store.spec)
     config = transformers.AutoConfig.for_model(**values)
-    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    config.dtype = torch.bfloat16
+    with no_init_weights():
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    tile = torch.randn(1 << 20).mul_(SPREAD).to(torch.bfloat16)
+    with torch.no_grad():
+        for weight in model.parameters():
+            flat = weight.view(-1)
+            for start in range(0, flat.numel(), tile.numel()):
+                flat[start : start + tile.numel()] = tile[: flat.numel() - start]
+    return model
 
 
 ENGINES: dict[str, type[Engine]] = {"ours": Ours, "llama.cpp": LlamaCpp, "transformers": Transformers}

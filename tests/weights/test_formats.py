@@ -47,3 +47,13 @@ def test_refusals_name_the_format() -> None:
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_table_sizes_are_ggml_s(name: str) -> None:
     assert gguf.GGML_QUANT_SIZES[theirs(name)] == (TABLE[name].block, TABLE[name].block_bytes)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name not in ("i32", "i64")])
+def test_a_block_is_finite_exactly_when_all_its_values_are(name: str) -> None:
+    row = TABLE[name]
+    blocks = np.random.default_rng(7).integers(0, 256, (2000, row.block_bytes), dtype=np.uint8)
+    blocks[:500] &= 0xBF  # half the exponents cannot be all ones
+    found = [row.is_finite(block) for block in blocks]
+    assert found == [bool(np.isfinite(row.unpack(block)).all()) for block in blocks]
+    assert row.is_finite(blocks[np.array(found)]) and not row.is_finite(blocks) or all(found)

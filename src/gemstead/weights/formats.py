@@ -25,7 +25,10 @@ _CHUNK_VALUES = 1 << 16
 
 @dataclass(frozen=True)
 class Format:
-    """One number format: `block` values take `block_bytes` bytes. `safetensors` is its name there."""
+    """One number format: `block` values take `block_bytes` bytes. `safetensors` is its name there.
+
+    `scales`: where in a block its float16 factors and offsets stand; the rest of it is whole numbers.
+    """
 
     name: str
     ggml_type: int | None
@@ -34,6 +37,7 @@ class Format:
     unpack_into: Callable[[Bytes, Floats], None] = field(repr=False)
     pack_blocks: Callable[[Floats], Bytes] | None = field(default=None, repr=False)
     safetensors: str | None = None
+    scales: tuple[int, ...] = ()
 
     @property
     def quantized(self) -> bool:
@@ -59,6 +63,18 @@ class Format:
             for start in range(0, len(blocks), step):
                 self.unpack_into(blocks[start : start + step], out[start : start + step])
         return out
+
+    def is_finite(self, blocks: Bytes) -> bool:
+        """Whether no value of uint8 [..., n * block_bytes] is NaN or infinite.
+
+        A float16 times whole numbers of a byte is finite in float32 exactly when the float16 is, so
+        only scales are looked at.
+        """
+        blocks = blocks.reshape(-1, self.block_bytes)
+        if not self.scales:
+            return bool(np.isfinite(self.unpack(blocks)).all())
+        exponents = (blocks[:, at + 1] & 0x7C for at in self.scales)  # all ones: NaN or infinity
+        return all(not (bits == 0x7C).any() for bits in exponents)
 
     def pack(self, values: Floats) -> Bytes:
         """Float32 [..., w] as bytes uint8 [..., row_bytes(w)].
@@ -111,18 +127,18 @@ _ROWS = (
     Format("f64", 28, 1, 8, unpack.f64, None, "F64"),
     Format("i32", 26, 1, 4, unpack.i32, None, "I32"),
     Format("i64", 27, 1, 8, unpack.i64, None, "I64"),
-    Format("q8_0", 8, 32, 34, unpack.q8_0, pack.q8_0),
-    Format("q4_0", 2, 32, 18, unpack.q4_0, pack.q4_0),
-    Format("q4_1", 3, 32, 20, unpack.q4_1, pack.q4_1),
-    Format("q5_0", 6, 32, 22, unpack.q5_0, pack.q5_0),
-    Format("q5_1", 7, 32, 24, unpack.q5_1, pack.q5_1),
-    Format("q2_k", 10, 256, 84, unpack.q2_k),
-    Format("q3_k", 11, 256, 110, unpack.q3_k),
-    Format("q4_k", 12, 256, 144, unpack.q4_k, pack.q4_k),
-    Format("q5_k", 13, 256, 176, unpack.q5_k, pack.q5_k),
-    Format("q6_k", 14, 256, 210, unpack.q6_k, pack.q6_k),
-    Format("iq4_nl", 20, 32, 18, unpack.iq4_nl),
-    Format("iq4_xs", 23, 256, 136, unpack.iq4_xs),
+    Format("q8_0", 8, 32, 34, unpack.q8_0, pack.q8_0, scales=(0,)),
+    Format("q4_0", 2, 32, 18, unpack.q4_0, pack.q4_0, scales=(0,)),
+    Format("q4_1", 3, 32, 20, unpack.q4_1, pack.q4_1, scales=(0, 2)),
+    Format("q5_0", 6, 32, 22, unpack.q5_0, pack.q5_0, scales=(0,)),
+    Format("q5_1", 7, 32, 24, unpack.q5_1, pack.q5_1, scales=(0, 2)),
+    Format("q2_k", 10, 256, 84, unpack.q2_k, scales=(80, 82)),
+    Format("q3_k", 11, 256, 110, unpack.q3_k, scales=(108,)),
+    Format("q4_k", 12, 256, 144, unpack.q4_k, pack.q4_k, scales=(0, 2)),
+    Format("q5_k", 13, 256, 176, unpack.q5_k, pack.q5_k, scales=(0, 2)),
+    Format("q6_k", 14, 256, 210, unpack.q6_k, pack.q6_k, scales=(208,)),
+    Format("iq4_nl", 20, 32, 18, unpack.iq4_nl, scales=(0,)),
+    Format("iq4_xs", 23, 256, 136, unpack.iq4_xs, scales=(0,)),
 )
 
 TABLE: Mapping[str, Format] = MappingProxyType({row.name: row for row in _ROWS})

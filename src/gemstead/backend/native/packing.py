@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +70,11 @@ def pieces(store: Store, names: list[str], threads: int) -> dict[str, Bytes]:
 
 def _packed(tensors: list[Tensor], threads: int) -> Iterator[Bytes]:
     """Packed in order, a few ahead of whoever takes them."""
+    if sum(tensor.nbytes for tensor in tensors) < _KEPT_BYTES:  # over before threads would have begun
+        yield from map(_pack, tensors)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor  # loads logging: a big model's matter
+
     waiting: deque[Future[Bytes]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for tensor in tensors:
