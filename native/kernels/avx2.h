@@ -40,32 +40,63 @@ inline void fetch_ahead(const uint8_t* block) noexcept {
         _mm_prefetch(reinterpret_cast<const char*>(block + kAhead + line), _MM_HINT_T0);
 }
 
-template <int H, int W>
-inline void clear(__m256 (&sum)[H][W]) noexcept {
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) sum[h][t] = _mm256_setzero_ps();
+// A strip's 16 rows are two registers in every array below, so that a broadcast of activations serves both:
+// with one register at a time a third of the work is broadcasting.
+template <class Register, int W>
+inline void clear(Register (&sum)[2][W]) noexcept {
+    for (int h = 0; h < 2; ++h)
+        for (int t = 0; t < W; ++t) sum[h][t] = Register{};
 }
 
-// Registers of eight rows, from row 8 * first, into y[t * stride + row].
-template <int H, int W>
-inline void store(const __m256 (&sum)[H][W], int first, float* y, int64_t stride) noexcept {
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) _mm256_storeu_ps(y + t * stride + 8 * (first + h), sum[h][t]);
+// Holds the sums of three or four tokens in registers: GCC 12 would put additions off to the end of a block and
+// keep all products in memory. With fewer tokens all fit, and its own order is the faster one.
+template <int W>
+inline void settle(__m256i (&sum)[2][W]) noexcept {
+    if constexpr (W > 2)
+        for (int h = 0; h < 2; ++h)
+            for (int t = 0; t < W; ++t) asm("" : "+x"(sum[h][t]));
 }
 
-// A strip by the width of its tile: 16 rows at once where few tokens leave registers free, else 8 and 8.
-// Kernel::tile<H, W>(strip, a, first, y, stride) does H registers of eight rows for W tokens.
+// A block of 32 columns: the integer dot products of unsigned nibbles (matmul_q4_0.h's order) with W tokens.
+// 16 products of at most 15 * 127 stay within int16.
+template <int W>
+inline void nibble_dots(const uint8_t* nibbles, const int8_t* q, __m256i (&dot)[2][W]) noexcept {
+    const __m256i low = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        __m256i part[2][2];  // [columns 8c or 8c + 4][row register]
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+            const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(nibbles + 64 * c + 32 * h));
+            part[0][h] = _mm256_and_si256(pair, low);
+            part[1][h] = _mm256_and_si256(_mm256_srli_epi16(pair, 4), low);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 2 * W; ++i) {
+            const __m256i x = four(q + i / 2 * kBlock + 8 * c + 4 * (i % 2));
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; ++h)
+                dot[h][i / 2] = _mm256_add_epi16(dot[h][i / 2], _mm256_maddubs_epi16(part[i % 2][h], x));
+        }
+        settle(dot);
+    }
+}
+
+// The strip's rows into y[t * stride + row].
+template <int W>
+inline void store(const __m256 (&sum)[2][W], float* y, int64_t stride) noexcept {
+    for (int h = 0; h < 2; ++h)
+        for (int t = 0; t < W; ++t) _mm256_storeu_ps(y + t * stride + 8 * h, sum[h][t]);
+}
+
+// A strip by the width of its tile: Kernel::tile<W>(strip, a, y, stride) does W tokens.
 template <class Kernel>
 inline void by_width(const uint8_t* strip, const Activations& a, float* y, int64_t stride) noexcept {
     switch (a.tokens) {
-        case 1: return Kernel::template tile<2, 1>(strip, a, 0, y, stride);
-        case 2: return Kernel::template tile<2, 2>(strip, a, 0, y, stride);
-        case 3:
-            Kernel::template tile<1, 3>(strip, a, 0, y, stride);
-            return Kernel::template tile<1, 3>(strip, a, 1, y, stride);
-        default:
-            Kernel::template tile<1, 4>(strip, a, 0, y, stride);
-            return Kernel::template tile<1, 4>(strip, a, 1, y, stride);
+        case 1: return Kernel::template tile<1>(strip, a, y, stride);
+        case 2: return Kernel::template tile<2>(strip, a, y, stride);
+        case 3: return Kernel::template tile<3>(strip, a, y, stride);
+        default: return Kernel::template tile<4>(strip, a, y, stride);
     }
 }
 

@@ -8,35 +8,38 @@ namespace gs::matmul_q8_0 {
 namespace {
 
 struct Kernel {
-    template <int H, int W>
-    static void tile(const uint8_t* strip, const Activations& a, int first, float* y, int64_t stride) noexcept {
+    template <int W>
+    static void tile(const uint8_t* strip, const Activations& a, float* y, int64_t stride) noexcept {
         const __m256i ones = _mm256_set1_epi16(1);
-        __m256 sum[H][W];
+        __m256 sum[2][W];
         clear(sum);
         const int8_t* q = a.q;
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ8_0Bytes) {
             fetch_ahead<kQ8_0Bytes>(strip);
-            __m256i dot[H][W];
-            for (int h = 0; h < H; ++h)
-                for (int t = 0; t < W; ++t) dot[h][t] = _mm256_setzero_si256();
+            __m256i dot[2][W];
+            clear(dot);
 #pragma GCC unroll 8
             for (int c = 0; c < 8; ++c) {
-#pragma GCC unroll 2
-                for (int h = 0; h < H; ++h) {
-                    const uint8_t* at = strip + 64 * c + 32 * (first + h);
-                    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
-                    const __m256i size = _mm256_abs_epi8(w);  // -128 becomes 128, read as unsigned
+                __m256i w[2], size[2];
+                for (int h = 0; h < 2; ++h) {
+                    w[h] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(strip + 64 * c + 32 * h));
+                    size[h] = _mm256_abs_epi8(w[h]);  // -128 becomes 128, read as unsigned
+                }
 #pragma GCC unroll 4
-                    for (int t = 0; t < W; ++t) {
-                        const __m256i x = _mm256_sign_epi8(four(q + t * kBlock + 4 * c), w);
-                        const __m256i pairs = _mm256_maddubs_epi16(size, x);  // at most 2 * 128 * 127
+                for (int t = 0; t < W; ++t) {
+                    const __m256i x = four(q + t * kBlock + 4 * c);
+#pragma GCC unroll 2
+                    for (int h = 0; h < 2; ++h) {
+                        // At most 2 * 128 * 127.
+                        const __m256i pairs = _mm256_maddubs_epi16(size[h], _mm256_sign_epi8(x, w[h]));
                         dot[h][t] = _mm256_add_epi32(dot[h][t], _mm256_madd_epi16(pairs, ones));
                     }
                 }
+                settle(dot);
             }
-            for (int h = 0; h < H; ++h) {
-                const uint8_t* at = strip + 512 + 16 * (first + h);
-                const __m256 scale = halves(at);
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; ++h) {
+                const __m256 scale = halves(strip + 512 + 16 * h);
 #pragma GCC unroll 4
                 for (int t = 0; t < W; ++t) {
                     const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));
@@ -44,7 +47,7 @@ struct Kernel {
                 }
             }
         }
-        store(sum, first, y, stride);
+        store(sum, y, stride);
     }
 };
 
