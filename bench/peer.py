@@ -15,8 +15,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,10 @@ MEASURES = {  # and how many tokens each is timed over
     "prefill": lambda given: given.prompt_tokens,
     "decode": lambda given: given.new_tokens,
     "together": lambda given: workers.SEQUENCES * given.new_tokens,
+    "clients": lambda given: workers.SEQUENCES * given.new_tokens,
+    "disturbed": lambda given: given.new_tokens,
 }
+AT_ONCE = ("together", "clients")  # at depth 0 only
 
 
 class Worker:
@@ -57,10 +61,15 @@ class Worker:
 
     def seconds(self, measure: str, depth: int, tokens: int) -> float:
         """Have something timed."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"measure": measure, "depth": depth, "tokens": tokens}) + "\n")
-        self._process.stdin.flush()
-        return float(self._answer()["seconds"])
+        with ExitStack() as around:
+            if measure == "disturbed":
+                around.enter_context(disturbance())
+                measure = "decode"
+            assert self._process.stdin is not None
+            asked = {"measure": measure, "depth": depth, "tokens": tokens}
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            return float(self._answer()["seconds"])
 
     def _answer(self) -> dict[str, str]:
         assert self._process.stdout is not None
@@ -81,6 +90,29 @@ class Worker:
                 pipe.close()
         self._process.terminate()
         self._process.wait()
+
+
+@contextmanager
+def disturbance() -> Iterator[None]:
+    """A process per core that works a third of the time, in bursts of a scheduler's slice."""
+    busy = [subprocess.Popen([sys.executable, "-c", _BURSTS]) for _ in range(usable_cores())]
+    try:
+        time.sleep(0.2)  # until they have begun
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+_BURSTS = """
+import time
+while True:
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.02)
+"""
 
 
 @dataclass
@@ -141,7 +173,9 @@ def arguments() -> argparse.ArgumentParser:
         nargs="+",
         choices=list(MEASURES),
         default=["prefill", "decode"],
-        help=f"together: {workers.SEQUENCES} sequences decoded in one batch, at depth 0",
+        help=f"together: {workers.SEQUENCES} sequences decoded in one batch, at depth 0; clients: as many "
+        f"with prompts of {workers.CLIENT_TOKENS}, timed as a whole; disturbed: decode while other processes "
+        "take a third of every core",
     )
     parser.add_argument(
         "--one-at-a-time", action="store_true", help="for models that fit in memory only once"
@@ -171,10 +205,10 @@ def compare(
         Comparison(measure, depth, tokens)
         for depth in given.depths
         for measure in given.measures
-        if measure != "together" or not depth
+        if measure not in AT_ONCE or not depth
         for tokens in (MEASURES[measure](given),)
     ]
-    context = max(given.depths) + given.prompt_tokens + given.new_tokens + 1
+    context = max(given.depths) + max(given.prompt_tokens, workers.CLIENT_TOKENS) + given.new_tokens + 1
     about: dict[str, dict[str, str]] = {}
 
     def start(kind: str) -> Worker:

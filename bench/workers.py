@@ -2,7 +2,7 @@
 
     python bench/workers.py KIND MODEL THREADS CONTEXT
 
-Reads lines of JSON, {"measure": "prefill", "decode" or "together", "depth": n, "tokens": n}, and answers
+Reads lines of JSON, {"measure": a method of Engine, "depth": n, "tokens": n}, and answers
 each with {"seconds": s}; the first line it writes says what it is. Started by peer.py with the Python of the
 environment that holds the engine, so gemstead is imported by ours and by transformers' only.
 """
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 CHUNK_TOKENS = 512  # of a prompt, in every engine
 SEQUENCES = 4  # that are decoded together
+CLIENT_TOKENS = 128  # of each client's prompt
 SPREAD = 0.02  # of random matrices
 
 
@@ -37,6 +38,9 @@ class Engine(Protocol):
 
     def together(self, depth: int, tokens: int) -> float:
         """Seconds for `tokens` tokens of SEQUENCES sequences in one batch, after a token each (depth 0)."""
+
+    def clients(self, depth: int, tokens: int) -> float:
+        """Seconds for SEQUENCES clients who come at once with CLIENT_TOKENS each and get `tokens` in all."""
 
 
 class Prompts:
@@ -85,6 +89,13 @@ class Ours:
         assert not depth, "sequences together are timed at depth 0"
         prompts = [self._prompts.fresh(1) for _ in range(SEQUENCES)]
         return sum(self._play(self._subject, prompts, tokens // SEQUENCES).decode_s)
+
+    def clients(self, depth: int, tokens: int) -> float:
+        """See Engine."""
+        assert not depth, "clients are timed at depth 0"
+        prompts = [self._prompts.fresh(CLIENT_TOKENS) for _ in range(SEQUENCES)]
+        played = self._play(self._subject, prompts, tokens // SEQUENCES - 1)  # one comes with the prompt
+        return played.prompt_s + sum(played.decode_s)
 
 
 class LlamaCpp:
@@ -146,27 +157,37 @@ class LlamaCpp:
     def together(self, depth: int, tokens: int) -> float:
         """See Engine."""
         assert not depth, "sequences together are timed at depth 0"
-        lib, steps = self._lib, tokens // SEQUENCES
+        return self._batched(1, tokens // SEQUENCES)[1]
+
+    def clients(self, depth: int, tokens: int) -> float:
+        """What llama-server does with its slots, without HTTP: all prompts in one batch, then all decode."""
+        assert not depth, "clients are timed at depth 0"
+        return sum(self._batched(CLIENT_TOKENS, tokens // SEQUENCES - 1))
+
+    def _batched(self, prompt_tokens: int, steps: int) -> tuple[float, float]:
+        """Seconds for the prompts of SEQUENCES sequences, and for `steps` tokens more of each."""
+        lib, times = self._lib, [0.0, 0.0]
         options = lib.llama_context_default_params()
-        options.n_ctx, options.n_seq_max = SEQUENCES * max(256, steps + 2), SEQUENCES
+        options.n_ctx, options.n_seq_max = SEQUENCES * max(256, prompt_tokens + steps + 1), SEQUENCES
         options.n_threads = options.n_threads_batch = self._threads
         context = lib.llama_init_from_model(self._llama._model.model, options)
-        batch = lib.llama_batch_init(SEQUENCES, 0, 1)
-        batch.n_tokens = SEQUENCES
-        start = 0.0
-        for position in range(steps + 1):
-            for row in range(SEQUENCES):
-                batch.token[row], batch.pos[row] = self._prompts.fresh(1)[0], position
-                batch.seq_id[row][0], batch.n_seq_id[row], batch.logits[row] = row, 1, 1
-            if position == 1:  # the first step is the prompts' own
-                start = time.perf_counter()
+        batch = lib.llama_batch_init(SEQUENCES * prompt_tokens, 0, 1)
+        for position in (0, *range(prompt_tokens, prompt_tokens + steps)):
+            count = 1 if position else prompt_tokens
+            batch.n_tokens = SEQUENCES * count
+            for row in range(batch.n_tokens):
+                sequence, at = divmod(row, count)
+                batch.token[row], batch.pos[row] = self._prompts.fresh(1)[0], position + at
+                batch.seq_id[row][0], batch.n_seq_id[row] = sequence, 1
+                batch.logits[row] = at == count - 1
+            start = time.perf_counter()
             if lib.llama_decode(context, batch):
                 raise SystemExit("llama.cpp could not decode the batch")
-            lib.llama_get_logits_ith(context, SEQUENCES - 1)  # waits for the result
-        spent = time.perf_counter() - start
+            lib.llama_get_logits_ith(context, batch.n_tokens - 1)  # waits for the result
+            times[position > 0] += time.perf_counter() - start
         lib.llama_batch_free(batch)
         lib.llama_free(context)
-        return spent
+        return times[0], times[1]
 
 
 class Transformers:
@@ -221,15 +242,25 @@ class Transformers:
     def together(self, depth: int, tokens: int) -> float:
         """See Engine."""
         assert not depth, "sequences together are timed at depth 0"
-        past = None
+        return self._batched(1, tokens // SEQUENCES)[1]
+
+    def clients(self, depth: int, tokens: int) -> float:
+        """See Engine."""
+        assert not depth, "clients are timed at depth 0"
+        return sum(self._batched(CLIENT_TOKENS, tokens // SEQUENCES - 1))
+
+    def _batched(self, prompt_tokens: int, steps: int) -> tuple[float, float]:
+        """Seconds for the prompts of SEQUENCES sequences, and for `steps` tokens more of each."""
+        past, times = None, [0.0, 0.0]
         with self._torch.no_grad():
-            for step in range(tokens // SEQUENCES + 1):
-                ids = self._torch.tensor([self._prompts.fresh(1) for _ in range(SEQUENCES)])
+            for step in range(steps + 1):
+                count = 1 if step else prompt_tokens
+                ids = self._torch.tensor([self._prompts.fresh(count) for _ in range(SEQUENCES)])
+                start = time.perf_counter()
                 out = self._model(input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1)
                 past = out.past_key_values
-                if not step:  # the first step is the prompts' own
-                    start = time.perf_counter()
-        return time.perf_counter() - start
+                times[step > 0] += time.perf_counter() - start
+        return times[0], times[1]
 
 
 def _random_model(path: str, torch: Any, transformers: Any) -> Any:

@@ -75,7 +75,9 @@ def test_llama_reads_a_long_past_once(llama, monkeypatch):
 
 
 def test_sequences_together(path):
-    assert workers.Ours(str(path), 1, 100).together(0, 4 * 3) > 0
+    ours = workers.Ours(str(path), 1, 100)
+    assert ours.together(0, 4 * 3) > 0
+    assert ours.clients(0, 4 * 3) > 0
 
 
 def test_ours_is_timed_at_a_depth(path):
@@ -92,6 +94,7 @@ def test_transformers_is_timed_at_a_depth(path):
     worker = workers.Transformers(str(path), 1, 300)
     assert worker._model.config.get_text_config().num_hidden_layers == 9
     assert worker.together(0, 4 * 2) > 0
+    assert worker.clients(0, 4 * 2) > 0
     for depth in (0, 20, 20):
         assert worker.prefill(depth, 8) > 0
         assert worker.decode(depth, 2) > 0
@@ -172,3 +175,13 @@ def test_prompts_are_the_same_for_everybody():
 def test_the_source_is_this_one():
     assert (peer.SOURCE / "gemstead" / "__init__.py").samefile(gemstead.__file__)
     assert json.dumps(os.fspath(peer.WORKERS)).endswith('workers.py"')
+
+
+def test_a_disturbance_takes_a_third_of_a_core_and_ends(monkeypatch):
+    begun = []
+    real = subprocess.Popen
+    monkeypatch.setattr(peer, "usable_cores", lambda: 1)
+    monkeypatch.setattr(subprocess, "Popen", lambda *args: begun.append(real(*args)) or begun[-1])
+    with peer.disturbance():
+        assert [process.poll() for process in begun] == [None]
+    assert [process.returncode is None for process in begun] == [False]
