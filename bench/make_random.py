@@ -24,14 +24,11 @@ from gemstead.spec.variants import VARIANTS
 from gemstead.text import control
 from gemstead.weights.formats import get
 from gemstead.weights.gguf_write import Value, write_gguf
+from gemstead.weights.mixture import MIXTURES, mix_formats
 from gemstead.weights.model_file import vocabulary_metadata
 from gemstead.weights.vocabulary import Vocabulary, read_vocabulary
 from gemstead.weights.writing import Bytes, Entry, entry_from_array
 
-# general.file_type, as llama.cpp's llama_ftype numbers them.
-FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q4_k_m": 15, "bf16": 32}
-TABLES = ("embed_tokens", "embed_tokens_per_layer")
-FALLBACKS = {"q4_k": "q5_0", "q6_k": "q8_0"}  # rows no block of 256 divides, as llama-quantize does
 SPREAD = 0.02  # of the matrices' values
 TILE_VALUES = 1 << 20
 
@@ -48,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("variant", choices=sorted(VARIANTS))
-    parser.add_argument("format", choices=sorted(FILE_TYPES))
+    parser.add_argument("format", choices=list(MIXTURES))
     parser.add_argument("out", type=Path)
     parser.add_argument("--vocab", type=Path, help="take the vocabulary of this GGUF; else a made-up one")
     parser.add_argument("--seed", type=int, default=0)
@@ -71,9 +68,9 @@ def write(path: Path, spec: ModelSpec, recipe: str, vocabulary: Vocabulary, seed
     """Write the model; SystemExit when a reader would not get `spec` back."""
     rng = np.random.default_rng(seed)
     rows = text_tensors(spec)
-    formats = formats_of(rows, recipe)
+    formats = mix_formats(rows, recipe)
     tiles: dict[str, Bytes] = {}
-    entries = [entry(row, formats[row.name], tiles, rng) for row in rows]
+    entries = [entry(row, formats.get(row.name, "f32"), tiles, rng) for row in rows]
     divisors = np.array(rope_freqs_of(spec), dtype=np.float32)
     entries.append(entry_from_array("rope_freqs.weight", divisors, "f32"))
     keys: dict[str, Value] = {
@@ -81,7 +78,7 @@ def write(path: Path, spec: ModelSpec, recipe: str, vocabulary: Vocabulary, seed
         "general.name": f"random-{spec.name}",
         "general.description": "random weights of the true shape: for measuring speed only",
         "general.quantization_version": 2,
-        "general.file_type": FILE_TYPES[recipe],
+        "general.file_type": MIXTURES[recipe].file_type,
         **vocabulary_metadata(vocabulary, spec.vocab_size),
         **metadata_of(spec),
     }
@@ -90,33 +87,6 @@ def write(path: Path, spec: ModelSpec, recipe: str, vocabulary: Vocabulary, seed
     if back != replace(spec, vision=None, audio=None):
         raise SystemExit(f"GGUF cannot say {spec.name}: it would be read back as {back}")
     write_gguf(path, keys, entries)
-
-
-def formats_of(rows: Sequence[TensorSpec], recipe: str) -> dict[str, str]:
-    """The format of every tensor: f32 for vectors and the router, then as llama-quantize mixes them."""
-    body, tables = {"q4_0": ("q4_0", "q6_k"), "q4_k_m": ("q4_k", "q6_k")}.get(recipe, (recipe, recipe))
-    layers = 1 + max(int(row.name.split(".")[1]) for row in rows if row.name.startswith("layers."))
-    chosen = {}
-    for row in rows:
-        wanted = tables if row.name in TABLES else body
-        if not row.may_quantize:
-            wanted = "f32"
-        elif row.name == "per_layer_model_projection" and get(body).quantized:
-            wanted = "bf16"
-        elif recipe == "q4_k_m" and is_finer(row.name, layers):
-            wanted = "q6_k"
-        if row.shape[-1] % get(wanted).block:
-            wanted = FALLBACKS.get(wanted, "f16")
-        chosen[row.name] = wanted if row.shape[-1] % get(wanted).block == 0 else "f16"
-    return chosen
-
-
-def is_finer(name: str, layers: int) -> bool:
-    """Whether the mixture spends more: V and down in the outer eighths and every third layer between."""
-    if not name.endswith(("v_proj", "down_proj")):
-        return False
-    layer, eighth = int(name.split(".")[1]), layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def entry(row: TensorSpec, format_name: str, tiles: dict[str, Bytes], rng: np.random.Generator) -> Entry:

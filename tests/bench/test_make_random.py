@@ -30,7 +30,7 @@ def test_a_tiny_model_decodes(variant, tmp_path, capsys):
         assert np.isfinite(model.logits([2, *ids])).all()
 
 
-@pytest.mark.parametrize("recipe", sorted(make_random.FILE_TYPES))
+@pytest.mark.parametrize("recipe", ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_k_m"])
 def test_formats(recipe, tmp_path):
     path = tmp_path / "m.gguf"
     make_random.main(["tiny-26b", recipe, str(path)])
@@ -41,17 +41,6 @@ def test_formats(recipe, tmp_path):
     body = {"q4_k_m": "q5_0", "q4_0": "q4_0"}.get(recipe, recipe)  # 64 values hold no block of 256
     assert found["layers.0.self_attn.q_proj"] == body
     assert found["embed_tokens"] == {"q4_0": "q8_0", "q4_k_m": "q8_0"}.get(recipe, recipe)
-
-
-def test_the_mixture_of_a_real_shape():
-    spec = VARIANTS["e2b"]
-    found = make_random.formats_of(text_tensors(spec), "q4_k_m")
-    assert found["embed_tokens"] == found["embed_tokens_per_layer"] == "q6_k"
-    assert found["per_layer_model_projection"] == "bf16"
-    finer = [i for i in range(spec.num_layers) if found[f"layers.{i}.mlp.down_proj"] == "q6_k"]
-    assert finer[:5] == [0, 1, 2, 3, 6]
-    assert 0.4 < len(finer) / spec.num_layers < 0.6
-    assert found["layers.4.self_attn.q_proj"] == "q4_k"
 
 
 def test_the_same_seed_gives_the_same_file(tmp_path):

@@ -48,6 +48,11 @@ MISTAKES = [
     ["serve", "--timeout", "0"],
     ["serve", "--thinking", "much"],
     ["ps", "--port", "0"],
+    ["quantize", "pebble", "x.gguf", "--format", "int4"],
+    ["quantize", "pebble", "x", "--format", "q4_0"],
+    ["quantize", "pebble", "x.gguf", "--format", "q4_0", "--experts", "q8_0"],
+    ["quantize", "pebble", "x.gguf", "--format", "q4_0", "--tensor", "norm"],
+    ["quantize", "pebble", "nowhere/x.gguf", "--format", "q4_0"],
     ["bench", "nothing"],
     ["bench", "--repeat", "0"],
 ]

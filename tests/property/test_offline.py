@@ -58,6 +58,10 @@ SCRIPTS = {
     "ps": [(["--port", "9"], "", 1)],
     "stop": [(["--port", "9"], "", 1)],
     "show": [(["pebble"], "", 0), (["gemma4:e2b"], "", 1)],
+    "quantize": [
+        (["mine", "small.gguf", "--format", "q4_0"], "", 0),
+        (["e2b", "small.gguf", "--format", "q4_0"], "", 1),
+    ],
     "bench": [(["--quick", "--repeat", "1"], "", 0)],
 }
 

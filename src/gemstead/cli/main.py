@@ -34,6 +34,8 @@ COMMANDS = {
     "ps": "Show the running server, its load and its memory.",
     "stop": "Stop the running server.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
+    "quantize": "Write a model in another number format.",
+    "verify": "Check that a model is whole and sound.",
     "bench": "Measure how fast a model is on this machine.",
 }
 

@@ -228,6 +228,16 @@ def read_stdin(stream: Any) -> str:
         ) from None
 
 
+def read_text(path: Path) -> str:
+    """All of a file as text; InputError when it cannot be read or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: byte {error.start}") from None
+
+
 def absolute(path: str | Path) -> Path:
     """A path as the user meant it: ~ is the home folder."""
     return Path(path).expanduser()

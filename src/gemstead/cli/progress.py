@@ -1,6 +1,6 @@
 """What a person sees of a long transfer: how much, how fast, how long it will still take.
 
-One moving line on a terminal; elsewhere a line every tenth of the way. Used by pull and carry.
+One moving line on a terminal; elsewhere a line every tenth of the way. Used by pull, carry and quantize.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ _WINDOW_S = 10.0  # the rate is that of the last so many seconds
 
 
 class Meter:
-    """Shows a Progress on a screen. Call it as often as you like."""
+    """Shows a Progress on a screen. Call it as often as you like.
 
-    def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
-        self._screen, self._clock = screen, clock
+    `ending` says what is done after the last byte.
+    """
+
+    def __init__(
+        self, screen: Screen, clock: Callable[[], float] = time.monotonic, ending: str = "checking"
+    ) -> None:
+        self._screen, self._clock, self._ending = screen, clock, ending
         self._seen: deque[tuple[float, int]] = deque()
         self._tenth = 0
 
@@ -45,7 +50,7 @@ class Meter:
         (first, before), (last, now) = self._seen[0], self._seen[-1]
         rate = (now - before) / (last - first) if last > first else 0.0
         if progress.done >= progress.total:
-            return f"{text}  checking"
+            return f"{text}  {self._ending}"
         if rate <= 0:
             return text
         return f"{text}  {size(rate)}/s  {duration((progress.total - progress.done) / rate)} left"

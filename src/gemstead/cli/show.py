@@ -158,12 +158,17 @@ def groups(tensors: Iterable[tuple[str, Tensor]]) -> list[Group]:
     """The tensors summed up by purpose, in the order of the table above."""
     found = {name: Group(name, 0, {}, 0, 0) for name, _ in _GROUPS}
     for name, tensor in tensors:
-        group = found[next(title for title, pattern in _GROUPS if re.search(pattern, name))]
+        group = found[group_of(name)]
         group.tensors += 1
         group.formats[tensor.format] = group.formats.get(tensor.format, 0) + tensor.nbytes
         group.values += count(tensor)
         group.bytes += tensor.nbytes
     return [group for group in found.values() if group.tensors]
+
+
+def group_of(name: str) -> str:
+    """The purpose of a tensor, from its canonical name."""
+    return next(title for title, pattern in _GROUPS if re.search(pattern, name))
 
 
 def count(tensor: Tensor) -> int:

@@ -89,7 +89,7 @@ class Tokenizer:
     @classmethod
     def from_json(cls, path: str | Path) -> Tokenizer:
         """Build from a Hugging Face tokenizer.json of Gemma's kind (BPE, byte fallback, '▁' for space)."""
-        return cls.from_vocabulary(*_read_json(Path(path)))
+        return cls.from_vocabulary(*read_tokenizer_json(Path(path)))
 
     @property
     def vocab_size(self) -> int:
@@ -275,7 +275,8 @@ def _duplicates(pieces: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_json(path: Path) -> tuple[list[str], list[int], list[tuple[str, str]]]:
+def read_tokenizer_json(path: Path) -> tuple[list[str], list[int], list[tuple[str, str]]]:
+    """Pieces, GGUF token types and merges of a tokenizer.json, not yet checked against each other."""
     try:
         if not path.is_file() and path.exists():  # a pipe would be waited for
             raise ConfigError(f"cannot read {path}: it is a folder or a device, not a regular file")

@@ -28,6 +28,7 @@ class Format:
     """One number format: `block` values take `block_bytes` bytes. `safetensors` is its name there.
 
     `scales`: where in a block its float16 factors and offsets stand; the rest of it is whole numbers.
+    `weighs`: pack_blocks takes a second array, how much each value matters.
     """
 
     name: str
@@ -35,9 +36,10 @@ class Format:
     block: int
     block_bytes: int
     unpack_into: Callable[[Bytes, Floats], None] = field(repr=False)
-    pack_blocks: Callable[[Floats], Bytes] | None = field(default=None, repr=False)
+    pack_blocks: Callable[..., Bytes] | None = field(default=None, repr=False)
     safetensors: str | None = None
     scales: tuple[int, ...] = ()
+    weighs: bool = False
 
     @property
     def quantized(self) -> bool:
@@ -76,11 +78,12 @@ class Format:
         exponents = (blocks[:, at + 1] & 0x7C for at in self.scales)  # all ones: NaN or infinity
         return all(not (bits == 0x7C).any() for bits in exponents)
 
-    def pack(self, values: Floats) -> Bytes:
+    def pack(self, values: Floats, importance: Floats | None = None) -> Bytes:
         """Float32 [..., w] as bytes uint8 [..., row_bytes(w)].
 
-        WeightsError when the format cannot be written, when w is not whole blocks, or when a value
-        is not finite or too large for the format's scale.
+        `importance` [w] or any shape that broadcasts to the values', >= 0: how much an error of each counts;
+        formats that do not weigh ignore it. WeightsError when the format cannot be written, when w is not
+        whole blocks, or when a value is not finite or too large for the format's scale.
         """
         if self.pack_blocks is None:
             raise WeightsError(f"cannot write {self.name}; writable are {', '.join(writable())}")
@@ -88,12 +91,16 @@ class Format:
         row_bytes = self.row_bytes(values.shape[-1])
         flat = values.reshape(-1, self.block)
         out = np.empty((len(flat), self.block_bytes), dtype=np.uint8)
+        weights = None
+        if importance is not None and self.weighs:
+            weights = np.broadcast_to(importance, values.shape).reshape(-1, self.block)
         step = max(1, _CHUNK_VALUES // self.block)
         for start in range(0, len(flat), step):
-            self._pack_chunk(flat[start : start + step], out[start : start + step])
+            part = slice(start, start + step)
+            self._pack_chunk(flat[part], out[part], None if weights is None else weights[part])
         return out.reshape(*values.shape[:-1], row_bytes)
 
-    def _pack_chunk(self, values: Floats, out: Bytes) -> None:
+    def _pack_chunk(self, values: Floats, out: Bytes, weights: Floats | None) -> None:
         assert self.pack_blocks is not None
         if self.name not in ("f32", "bf16"):
             peak = float(np.abs(values).max(initial=0.0))
@@ -102,7 +109,7 @@ class Format:
                     f"cannot write a value of magnitude {peak:g} as {self.name}; "
                     f"the largest is {_LARGEST[self.name]:g}: use bf16 or f32"
                 )
-        out[...] = self.pack_blocks(values)
+        out[...] = self.pack_blocks(values) if weights is None else self.pack_blocks(values, weights)
 
 
 # The float16 scale (or value) must stay finite: 65504 times the largest level.
@@ -128,15 +135,15 @@ _ROWS = (
     Format("i32", 26, 1, 4, unpack.i32, None, "I32"),
     Format("i64", 27, 1, 8, unpack.i64, None, "I64"),
     Format("q8_0", 8, 32, 34, unpack.q8_0, pack.q8_0, scales=(0,)),
-    Format("q4_0", 2, 32, 18, unpack.q4_0, pack.q4_0, scales=(0,)),
-    Format("q4_1", 3, 32, 20, unpack.q4_1, pack.q4_1, scales=(0, 2)),
-    Format("q5_0", 6, 32, 22, unpack.q5_0, pack.q5_0, scales=(0,)),
-    Format("q5_1", 7, 32, 24, unpack.q5_1, pack.q5_1, scales=(0, 2)),
+    Format("q4_0", 2, 32, 18, unpack.q4_0, pack.q4_0, weighs=True, scales=(0,)),
+    Format("q4_1", 3, 32, 20, unpack.q4_1, pack.q4_1, weighs=True, scales=(0, 2)),
+    Format("q5_0", 6, 32, 22, unpack.q5_0, pack.q5_0, weighs=True, scales=(0,)),
+    Format("q5_1", 7, 32, 24, unpack.q5_1, pack.q5_1, weighs=True, scales=(0, 2)),
     Format("q2_k", 10, 256, 84, unpack.q2_k, scales=(80, 82)),
     Format("q3_k", 11, 256, 110, unpack.q3_k, scales=(108,)),
-    Format("q4_k", 12, 256, 144, unpack.q4_k, pack.q4_k, scales=(0, 2)),
-    Format("q5_k", 13, 256, 176, unpack.q5_k, pack.q5_k, scales=(0, 2)),
-    Format("q6_k", 14, 256, 210, unpack.q6_k, pack.q6_k, scales=(208,)),
+    Format("q4_k", 12, 256, 144, unpack.q4_k, pack.q4_k, weighs=True, scales=(0, 2)),
+    Format("q5_k", 13, 256, 176, unpack.q5_k, pack.q5_k, weighs=True, scales=(0, 2)),
+    Format("q6_k", 14, 256, 210, unpack.q6_k, pack.q6_k, weighs=True, scales=(208,)),
     Format("iq4_nl", 20, 32, 18, unpack.iq4_nl, scales=(0,)),
     Format("iq4_xs", 23, 256, 136, unpack.iq4_xs, scales=(0,)),
 )

@@ -95,6 +95,22 @@ def peek_gguf(path: Path) -> dict[str, Any]:
         file.close()
 
 
+def raw_metadata(source: GgufFile) -> dict[str, bytes]:
+    """Each metadata value of a GGUF's first part as it stands in the file: type number, then bytes.
+
+    For a writer that must lose nothing, the exact types included.
+    """
+    cursor = Cursor(source.files[0])
+    _, key_count = _read_header(cursor)
+    found: dict[str, bytes] = {}
+    for index in range(key_count):
+        key = cursor.text(f"metadata key {index}", MAX_NAME_BYTES)
+        start = cursor.at
+        cursor.value(cursor.number("I", f"the type of {key!r}"), f"the value of {key!r}")
+        found[key] = bytes(cursor.file.view(start, cursor.at - start))
+    return found
+
+
 def split_parts(path: Path) -> tuple[Path, ...]:
     """The files of the model `path` belongs to, in order; WeightsError listing missing parts."""
     match = _PART.fullmatch(path.name)

@@ -29,7 +29,15 @@ class Number:
     value: int | float
 
 
-Value = bool | int | float | str | Number | Sequence[bool] | Sequence[int] | Sequence[float] | Sequence[str]
+@dataclass(frozen=True)
+class Raw:
+    """A value as it stood in another GGUF (gguf.raw_metadata): its type number and its bytes."""
+
+    data: bytes
+
+
+_List = Sequence[bool] | Sequence[int] | Sequence[float] | Sequence[str]
+Value = Raw | bool | int | float | str | Number | _List
 """Metadata: an int is written as u32 (i32 when negative, u64 and i64 when larger), a float as f32;
 lists of ints as i32 where they fit."""
 
@@ -92,6 +100,8 @@ def _code(values: Sequence[int], preferred: str) -> str:
 
 def _value(key: str, value: Any) -> bytes:
     """A metadata value: its type number and its bytes."""
+    if isinstance(value, Raw):
+        return value.data
     if isinstance(value, str):
         return struct.pack("<I", STRING) + _text(value)
     if isinstance(value, list | tuple):

@@ -24,7 +24,7 @@ from gemstead.spec.tensors import TensorSpec, drafter_tensors, text_tensors
 from gemstead.weights.formats import get
 from gemstead.weights.gguf_write import Value, write_gguf
 from gemstead.weights.mapped import listed
-from gemstead.weights.quantize import choose_formats
+from gemstead.weights.mixture import choose_formats
 from gemstead.weights.safetensors import write_safetensors
 from gemstead.weights.tensor import Tensor
 from gemstead.weights.vocabulary import Vocabulary
@@ -47,7 +47,7 @@ def write_model_gguf(
 ) -> None:
     """Write the model `spec` with `tensors` (canonical name -> array or stored tensor) to `path`.
 
-    `formats`: one format for every tensor that may be quantized (see quantize.choose_formats), or a
+    `formats`: one format for every tensor that may be quantized (see mixture.choose_formats), or a
     format by canonical name, f32 where a name is absent. A stored tensor that keeps its format is
     copied byte for byte. `metadata` is written too and wins over what the spec says. The encoders for
     images and sound are not written. WeightsError when tensors are missing, unknown or misshapen, or
@@ -56,9 +56,25 @@ def write_model_gguf(
     rows = _checked_rows(spec, tensors)
     chosen = choose_formats(rows, formats) if isinstance(formats, str) else formats
     entries = [_entry(row, row.gguf[0][0], tensors[row.name], chosen, "i32") for row in rows]
+    entries += rope_entries(spec)
+    keys = model_keys(spec, entries, vocabulary, chat_template, metadata or {})
+    write_gguf(Path(path), keys, entries)
+
+
+def rope_entries(spec: Spec) -> list[Entry]:
+    """The tensor rope_freqs.weight, where the spec needs it."""
     divisors = np.array(rope_freqs_of(spec), dtype=np.float32)
-    if divisors.size:
-        entries.append(entry_from_array("rope_freqs.weight", divisors, "f32"))
+    return [entry_from_array("rope_freqs.weight", divisors, "f32")] if divisors.size else []
+
+
+def model_keys(
+    spec: Spec,
+    entries: Sequence[Entry],
+    vocabulary: Vocabulary | None,
+    chat_template: str | None,
+    metadata: Mapping[str, Value],
+) -> dict[str, Value]:
+    """The GGUF keys of a model that is written with these tensors; WeightsError when they cannot say it."""
     keys: dict[str, Value] = {
         "general.type": "model",
         "general.name": spec.name,
@@ -69,9 +85,10 @@ def write_model_gguf(
         keys |= vocabulary_metadata(vocabulary, spec.vocab_size)
     if chat_template is not None:
         keys["tokenizer.chat_template"] = chat_template
-    keys |= metadata or {}
-    _check_metadata(keys, spec, Tensors({entry.name: entry.shape for entry in entries}, divisors.tolist()))
-    write_gguf(Path(path), keys, entries)
+    keys |= metadata
+    divisors = np.array(rope_freqs_of(spec), dtype=np.float32).tolist()
+    _check_metadata(keys, spec, Tensors({entry.name: entry.shape for entry in entries}, divisors))
+    return keys
 
 
 def write_model_folder(
@@ -83,20 +100,26 @@ def write_model_folder(
     """
     folder = Path(folder)
     rows = _checked_rows(spec, tensors)
+    config = config_json(spec)
+    chosen = {row.name: "i64" if row.integer else format_name for row in rows}
+    entries = [_entry(row, hf_name(row), tensors[row.name], chosen, "i64") for row in rows]
+    write_safetensors(folder / "model.safetensors", entries, {"format": "pt"})
+    with whole_file(folder / "config.json") as file:
+        file.write(json.dumps(config, indent=2).encode())
+
+
+def config_json(spec: Spec) -> dict[str, Any]:
+    """The config.json of a spec; WeightsError when it cannot say it."""
     try:
         config = config_of(spec)
         back = _read_config(config, spec)
     except ConfigError as error:
         raise WeightsError(f"cannot write {spec.name} as config.json: {error}") from error
     _check_same(back, spec, "config.json")
-    chosen = {row.name: "i64" if row.integer else format_name for row in rows}
-    entries = [_entry(row, _hf_name(row), tensors[row.name], chosen, "i64") for row in rows]
-    write_safetensors(folder / "model.safetensors", entries, {"format": "pt"})
-    with whole_file(folder / "config.json") as file:
-        file.write(json.dumps(config, indent=2).encode())
+    return config
 
 
-def _hf_name(row: TensorSpec) -> str:
+def hf_name(row: TensorSpec) -> str:
     """The name a text-only save of transformers gives a tensor: only the decoder is under `model.`."""
     outside = row.name.startswith(("pre_projection", "post_projection", "masked_embedding"))
     return row.hf[0] if outside else f"model.{row.hf[0]}"

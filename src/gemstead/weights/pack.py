@@ -1,8 +1,9 @@
 """How float32 values become quantized blocks: one function per format, vectorised over blocks.
 
 Every function takes float32 values [n, block] and returns uint8 blocks [n, block_bytes]. The simple
-formats round exactly as ggml's reference does; the K formats have an encoder of our own. Refuses
-nothing: formats.py has checked that values are finite. Neighbours: unpack.py, formats.py.
+formats round exactly as ggml's reference does; the K formats have an encoder of our own. Given weights
+[n, block] >= 0, how much each value matters, scales are chosen for the least weighted error (fit.py).
+Refuses nothing: formats.py has checked that values are finite. Neighbours: unpack.py, formats.py.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gemstead.weights.fit import best_affine, best_symmetric
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -72,37 +75,52 @@ def bf16(values: Floats) -> Bytes:
     return _bytes(rounded, "<u2")
 
 
-def q4_0(values: Floats) -> Bytes:
+def _symmetric(values: Floats, half: int, weights: Floats | None) -> Floats:
+    """The scale [n, 1] of levels -half .. half - 1: the peak's, or the one of least weighted error."""
+    if weights is None:
+        return _signed_peak(values) / np.float32(-half)
+    return _half(best_symmetric(values, weights, half))
+
+
+def _half(values: Floats) -> Floats:
+    """As a float16 field will give them back."""
+    return values.astype(np.float16).astype(np.float32)
+
+
+def q4_0(values: Floats, weights: Floats | None = None) -> Bytes:
     """d = peak / -8, q = floor(x / d + 8.5) at most 15."""
-    d = _signed_peak(values) / np.float32(-8)
+    d = _symmetric(values, 8, weights)
     quants = _levels(values * _inverse(d) + np.float32(8.5), 15)
     return np.concatenate([_bytes(d, "<f2"), _nibbles(quants)], axis=1)
 
 
-def q5_0(values: Floats) -> Bytes:
+def q5_0(values: Floats, weights: Floats | None = None) -> Bytes:
     """d = peak / -16, q = floor(x / d + 16.5) at most 31."""
-    d = _signed_peak(values) / np.float32(-16)
+    d = _symmetric(values, 16, weights)
     quants = _levels(values * _inverse(d) + np.float32(16.5), 31)
     return np.concatenate([_bytes(d, "<f2"), _fifth_bits(quants), _nibbles(quants)], axis=1)
 
 
-def _affine(values: Floats, top: int) -> tuple[Bytes, Bytes]:
+def _affine(values: Floats, top: int, weights: Floats | None) -> tuple[Bytes, Bytes]:
     """The d and m fields [n, 4] and the levels 0 .. top of w = d * q + m."""
-    m = values.min(axis=1, keepdims=True)
-    d = (values.max(axis=1, keepdims=True) - m) / np.float32(top)
+    if weights is None:
+        m = values.min(axis=1, keepdims=True)
+        d = (values.max(axis=1, keepdims=True) - m) / np.float32(top)
+    else:
+        d, m = map(_half, best_affine(values, top, weights))
     quants = _levels((values - m) * _inverse(d) + np.float32(0.5), top)
     return np.concatenate([_bytes(d, "<f2"), _bytes(m, "<f2")], axis=1), quants
 
 
-def q4_1(values: Floats) -> Bytes:
+def q4_1(values: Floats, weights: Floats | None = None) -> Bytes:
     """Sixteen levels from the smallest to the largest value."""
-    fields, quants = _affine(values, 15)
+    fields, quants = _affine(values, 15, weights)
     return np.concatenate([fields, _nibbles(quants)], axis=1)
 
 
-def q5_1(values: Floats) -> Bytes:
+def q5_1(values: Floats, weights: Floats | None = None) -> Bytes:
     """Thirty-two levels from the smallest to the largest value."""
-    fields, quants = _affine(values, 31)
+    fields, quants = _affine(values, 31, weights)
     return np.concatenate([fields, _fifth_bits(quants), _nibbles(quants)], axis=1)
 
 
@@ -115,33 +133,6 @@ def q8_0(values: Floats) -> Bytes:
     # Doubling the exact remainder rounds halves away from zero; adding 0.5 would round twice.
     quants = np.clip(whole + np.trunc(2 * (scaled - whole)), -127, 127).astype(np.int8)
     return np.concatenate([_bytes(d, "<f2"), quants.view(np.uint8)], axis=1)
-
-
-def _best_affine(values: Floats, top: int) -> tuple[Floats, Floats]:
-    """Scale and minimum (subtracted, >= 0) per sub-block [n, s, 32], least squares over a few tries.
-
-    Each try shrinks the range a little, rounds, and refits scale and minimum to the rounded levels;
-    the try with the smallest squared error wins.
-    """
-    low = np.minimum(values.min(axis=-1, keepdims=True), 0)
-    span = values.max(axis=-1, keepdims=True) - low
-    best_error = np.full(low.shape, np.inf, dtype=np.float32)
-    best_scale, best_low = span / np.float32(top), low
-    count = np.float32(values.shape[-1])
-    for shrink in (0.0, -0.5, -1.0, -1.5, 0.5):
-        inverse = np.divide(np.float32(top + shrink), span, out=np.zeros_like(span), where=span > 0)
-        q = np.clip(np.rint((values - low) * inverse), 0, top).astype(np.float32)
-        sum_q, sum_qq = q.sum(axis=-1, keepdims=True), (q * q).sum(axis=-1, keepdims=True)
-        sum_x, sum_qx = values.sum(axis=-1, keepdims=True), (q * values).sum(axis=-1, keepdims=True)
-        det = count * sum_qq - sum_q * sum_q
-        safe = np.where(det > 0, det, 1)
-        scale = np.where(det > 0, (count * sum_qx - sum_q * sum_x) / safe, span / np.float32(top))
-        offset = np.minimum(np.where(det > 0, (sum_x - scale * sum_q) / count, low), 0)
-        error = ((scale * q + offset - values) ** 2).sum(axis=-1, keepdims=True)
-        better = (error < best_error) & (scale >= 0)
-        best_error = np.where(better, error, best_error)
-        best_scale, best_low = np.where(better, scale, best_scale), np.where(better, offset, best_low)
-    return best_scale[..., 0].astype(np.float32), -best_low[..., 0].astype(np.float32)
 
 
 def _six_bits(values: Floats) -> tuple[Bytes, Bytes, Floats]:
@@ -160,12 +151,12 @@ def _pack_k_scales(scales: Bytes, minima: Bytes) -> Bytes:
     return np.concatenate([first, second, third], axis=1)
 
 
-def _k_affine(values: Floats, top: int) -> tuple[Bytes, Bytes]:
+def _k_affine(values: Floats, top: int, weights: Floats | None) -> tuple[Bytes, Bytes]:
     """The sixteen header bytes and the levels [n, 8, 32] of Q4_K (top 15) and Q5_K (top 31)."""
     rows = values.reshape(-1, 8, 32)
-    scale, minimum = _best_affine(rows, top)
-    d, scales, real_scale = _six_bits(scale)
-    dmin, minima, real_minimum = _six_bits(minimum)
+    scale, low = best_affine(rows, top, None if weights is None else weights.reshape(rows.shape), 0.0)
+    d, scales, real_scale = _six_bits(scale[..., 0])
+    dmin, minima, real_minimum = _six_bits(-low[..., 0])
     inverse = _inverse(real_scale)[:, :, None]
     quants = _levels((rows + real_minimum[:, :, None]) * inverse + np.float32(0.5), top)
     return np.concatenate([d, dmin, _pack_k_scales(scales, minima)], axis=1), quants
@@ -177,24 +168,27 @@ def _k_nibbles(quants: Bytes) -> Bytes:
     return (low | high).reshape(len(quants), 128)
 
 
-def q4_k(values: Floats) -> Bytes:
+def q4_k(values: Floats, weights: Floats | None = None) -> Bytes:
     """Eight sub-blocks of sixteen levels, 6-bit scales and minima."""
-    header, quants = _k_affine(values, 15)
+    header, quants = _k_affine(values, 15, weights)
     return np.concatenate([header, _k_nibbles(quants)], axis=1)
 
 
-def q5_k(values: Floats) -> Bytes:
+def q5_k(values: Floats, weights: Floats | None = None) -> Bytes:
     """Eight sub-blocks of thirty-two levels, 6-bit scales and minima."""
-    header, quants = _k_affine(values, 31)
+    header, quants = _k_affine(values, 31, weights)
     high = np.packbits(quants >> 4, axis=1, bitorder="little").reshape(len(values), 32)
     return np.concatenate([header, high, _k_nibbles(quants)], axis=1)
 
 
-def q6_k(values: Floats) -> Bytes:
+def q6_k(values: Floats, weights: Floats | None = None) -> Bytes:
     """Sixteen sub-blocks of 64 levels with signed 8-bit scales."""
     n = len(values)
     rows = values.reshape(n, 16, 16)
-    scale = _signed_peak(rows.reshape(-1, 16)).reshape(n, 16) / np.float32(-32)
+    if weights is None:
+        scale = _signed_peak(rows.reshape(-1, 16)).reshape(n, 16) / np.float32(-32)
+    else:
+        scale = best_symmetric(rows, weights.reshape(rows.shape), 32)[..., 0]
     peak = _signed_peak(scale) / np.float32(-128)
     d = _bytes(peak, "<f2")
     unit = d.view("<f2").astype(np.float32)

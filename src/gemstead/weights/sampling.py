@@ -25,3 +25,19 @@ def from_generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("do_sample") is False:
         found["temperature"] = 0.0
     return found
+
+
+def to_metadata(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of from_metadata, for a GGUF's writer."""
+    keys = {name: f"general.sampling.{key}" for key, name in _IN_GGUF.items()}
+    return {
+        keys[name]: int(value) if name == "top_k" else float(value)
+        for name, value in sampling.items()
+        if name in keys and isinstance(value, int | float)
+    }
+
+
+def to_generation_config(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of from_generation_config."""
+    found = {name: value for name, value in sampling.items() if name in _IN_CONFIG}
+    return found | {"do_sample": found.get("temperature") != 0.0}

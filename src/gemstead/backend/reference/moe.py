@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gemstead.backend.base import Floats
 from gemstead.backend.reference.norms import gelu, rms_norm
-from gemstead.backend.reference.weights import Weights, times_rows
+from gemstead.backend.reference.weights import Weights
 from gemstead.spec.model import MoeSpec
 
 Picks = npt.NDArray[np.intp]
@@ -41,8 +41,8 @@ def experts(w: Weights, name: str, moe: MoeSpec, x_TD: Floats, eps: float) -> Fl
     y_TD = np.zeros_like(h_TD)
     for e in np.unique(best_TX):
         rows, place = np.nonzero(best_TX == e)
-        gate_up = times_rows(h_TD[rows], w.expert(name + "experts.gate_up_proj", int(e)))
+        gate_up = w.expert(name + "experts.gate_up_proj", int(e), h_TD[rows])
         gate, up = gate_up[:, : moe.intermediate_size], gate_up[:, moe.intermediate_size :]
-        answer = times_rows(gelu(gate) * up, w.expert(name + "experts.down_proj", int(e)))
+        answer = w.expert(name + "experts.down_proj", int(e), gelu(gate) * up)
         y_TD[rows] += weight_TX[rows, place][:, None] * answer
     return y_TD

@@ -69,10 +69,9 @@ class Weights:
             y_TO[:, first - start : last - start] = times_rows(x_TI, self._block(name, first, last))
         return y_TO
 
-    def expert(self, name: str, expert: int) -> Floats:
-        """The matrix of one expert, [O, I]; the other experts are not touched."""
-        matrix_OI: Floats = self._block(name, expert, expert + 1)[0]
-        return matrix_OI
+    def expert(self, name: str, expert: int, x_TI: Floats) -> Floats:
+        """x Wᵀ with the matrix of one expert: [T, I] -> [T, O]; the other experts are not touched."""
+        return times_rows(x_TI, self._block(name, expert, expert + 1)[0])
 
     def integers(self, name: str) -> npt.NDArray[np.int64]:
         """An integer tensor (a drafter's token_ordering)."""
