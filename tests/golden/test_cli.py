@@ -53,6 +53,7 @@ MISTAKES = [
     ["quantize", "pebble", "x.gguf", "--format", "q4_0", "--experts", "q8_0"],
     ["quantize", "pebble", "x.gguf", "--format", "q4_0", "--tensor", "norm"],
     ["quantize", "pebble", "nowhere/x.gguf", "--format", "q4_0"],
+    ["verify", "nothing"],
     ["bench", "nothing"],
     ["bench", "--repeat", "0"],
 ]

@@ -62,6 +62,7 @@ SCRIPTS = {
         (["mine", "small.gguf", "--format", "q4_0"], "", 0),
         (["e2b", "small.gguf", "--format", "q4_0"], "", 1),
     ],
+    "verify": [(["pebble"], "", 0), (["gemma4:carried"], "", 0), (["e2b"], "", 1)],
     "bench": [(["--quick", "--repeat", "1"], "", 0)],
 }
 
