@@ -283,7 +283,7 @@ class Model:
         with self._building:
             if self._text is None:
                 self._check_open()
-                tokenizer = _tokenizer_of(self.store, self.spec)
+                tokenizer = tokenizer_of(self.store, self.spec)
                 if tokenizer is None:
                     raise self._no_tokenizer(attempt)
                 template = recognise(self.store.chat_template) if self.store.chat_template else None
@@ -381,7 +381,8 @@ def _check_kinds(store: Store, drafter: Store | None) -> None:
         )
 
 
-def _tokenizer_of(store: Store, spec: ModelSpec) -> Tokenizer | None:
+def tokenizer_of(store: Store, spec: ModelSpec) -> Tokenizer | None:
+    """The tokenizer of a model's files, None where they hold none; WeightsError when it does not fit."""
     vocabulary = store.vocabulary()
     try:
         if store.tokenizer_json is not None:

@@ -54,6 +54,9 @@ MISTAKES = [
     ["quantize", "pebble", "x.gguf", "--format", "q4_0", "--tensor", "norm"],
     ["quantize", "pebble", "nowhere/x.gguf", "--format", "q4_0"],
     ["verify", "nothing"],
+    ["compare", "pebble", "pebble"],
+    ["compare", "pebble", "pebble", "--text", "nothing.txt"],
+    ["compare", "pebble", "nothing", "--text", "nothing.txt"],
     ["bench", "nothing"],
     ["bench", "--repeat", "0"],
 ]

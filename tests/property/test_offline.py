@@ -63,6 +63,10 @@ SCRIPTS = {
         (["e2b", "small.gguf", "--format", "q4_0"], "", 1),
     ],
     "verify": [(["pebble"], "", 0), (["gemma4:carried"], "", 0), (["e2b"], "", 1)],
+    "compare": [
+        (["pebble", "mine", "--text", "models/carried/gemstead.json", "--tokens", "20"], "", 0),
+        (["pebble", "e2b", "--text", "models/carried/gemstead.json"], "", 1),
+    ],
     "bench": [(["--quick", "--repeat", "1"], "", 0)],
 }
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "show": "Describe a model file: shape, formats, sizes, chat template.",
     "quantize": "Write a model in another number format.",
     "verify": "Check that a model is whole and sound.",
+    "compare": "Compare two models over your own text.",
     "bench": "Measure how fast a model is on this machine.",
 }
 

@@ -24,8 +24,9 @@ from gemstead.cli.show import group_of, size
 from gemstead.engine.importance import Importance, measure_importance
 from gemstead.errors import ConfigError, InputError
 from gemstead.hub.fetch import Progress
+from gemstead.model import tokenizer_of
 from gemstead.spec.model import ModelSpec
-from gemstead.text.tokenizer import Tokenizer, read_tokenizer_json
+from gemstead.text.tokenizer import read_tokenizer_json
 from gemstead.text.tokenizer_file import tokenizer_files
 from gemstead.weights.mixture import MIXTURES, PLAIN
 from gemstead.weights.quantize import Conversion, TensorReport, Texts
@@ -157,7 +158,10 @@ def calibrate(store: Store, file: Path, most_tokens: int, screen: Screen) -> Imp
     """What matters to each tensor, from the text in `file`."""
     if not isinstance(store.spec, ModelSpec):
         raise ConfigError(f"{store.path} is a drafter; only a whole model can read a calibration text")
-    ids = tokenizer_of(store).encode(read_text(file))[:most_tokens]
+    tokenizer = tokenizer_of(store, store.spec)
+    if tokenizer is None:
+        raise ConfigError(f"{store.path} holds no vocabulary, so it cannot read a calibration text")
+    ids = tokenizer.encode(read_text(file))[:most_tokens]
     if not ids:
         raise InputError(f"the calibration file {file} holds no text")
     step = min(_WINDOW, store.spec.max_position_embeddings) - 1
@@ -175,16 +179,6 @@ def calibrate(store: Store, file: Path, most_tokens: int, screen: Screen) -> Imp
         return measure_importance(store, texts, usable_cores(), seen)
     finally:
         screen.erase_live()
-
-
-def tokenizer_of(store: Store) -> Tokenizer:
-    """The tokenizer of a model; ConfigError for one without."""
-    if store.tokenizer_json is not None:
-        return Tokenizer.from_json(store.tokenizer_json)
-    vocabulary = store.vocabulary()
-    if vocabulary is None:
-        raise ConfigError(f"{store.path} holds no vocabulary, so it cannot read a calibration text")
-    return Tokenizer.from_vocabulary(vocabulary.tokens, vocabulary.types, vocabulary.merges)
 
 
 def as_object(

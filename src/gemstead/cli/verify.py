@@ -32,8 +32,8 @@ from gemstead.weights.store import Store, open_store
 OK, NOTE, FAULT = "ok", "note", "fault"
 
 EPILOG = (
-    "Checked are: all files and parts are there; their SHA-256, where gemstead's manifest or the cache they lie "
-    "in says it; every tensor the model needs, none that it does not know, all of the right shape; every "
+    "Checked are: all files and parts are there; their SHA-256, where gemstead's manifest or the cache they "
+    "lie in says it; every tensor the model needs, none that it does not know, all of the right shape; every "
     "value finite; the vocabulary; the chat template; and that the model computes. A note is no failure."
 )
 
