@@ -298,13 +298,10 @@ def verdict(found: Comparison) -> str:
     """What it comes to, in a sentence or two."""
     words = next(words for limit, words in _WORDS if found.mean < limit)
     change = found.second.perplexity / found.first.perplexity - 1
-    foresees = (
-        "foresees your text as well as A"
-        if abs(change) < 0.005
-        else (
-            f"is {100 * abs(change):.1f}% {'more' if change > 0 else 'less'} surprised by your text (perplexity)"
-        )
-    )
+    foresees = "foresees your text as well as A"
+    if abs(change) >= 0.005:
+        more = "more" if change > 0 else "less"
+        foresees = f"is {100 * abs(change):.1f}% {more} surprised by your text (perplexity)"
     return (
         f"B {words} A: at {100 * found.agreement:.1f}% of the places both would go on with the same token, "
         f"and B {foresees}. B is {relation(found)}."
