@@ -57,6 +57,14 @@ gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
 /* A drafter for the model: layers that read its K/V; opened once, closed with it. */
 gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) GS_NOEXCEPT;
 
+/* The next adapter of the model: the rows of a sequence that names it (1 for the first) get its terms added.
+ * Matrices are f32, f16 or bf16 as in a file. GS_PER_LAYER_MODEL_PROJECTION belongs to no layer: layer 0. */
+enum {
+    GS_Q_PROJ, GS_K_PROJ, GS_V_PROJ, GS_O_PROJ, GS_GATE_PROJ, GS_UP_PROJ, GS_DOWN_PROJ, GS_ROUTER,
+    GS_PER_LAYER_INPUT_GATE, GS_PER_LAYER_PROJECTION, GS_PER_LAYER_MODEL_PROJECTION
+};
+gs_status gs_add_adapter(gs_model* model, const gs_term* terms, int32_t count) GS_NOEXCEPT;
+
 /* Memory for pages[p] pages of page_tokens tokens in each page pool p of the spec; format: GS_KV_... The model
  * must outlive it. */
 enum { GS_KV_F16 = 0, GS_KV_Q8_0 = 1 };

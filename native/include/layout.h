@@ -92,7 +92,7 @@ typedef struct {
     int32_t start;
     int32_t count;
     int32_t position;
-    int32_t reserved;
+    int32_t adapter;
     const int32_t* page_tables[GS_MAX_POOLS];
 } gs_sequence;
 
@@ -117,5 +117,15 @@ typedef struct {
     gs_matrix centroids;
     const int32_t* token_ordering;
 } gs_drafter;
+
+/* Of an adapter: scale * b (a x) on top of a linear (GS_...) of a layer; a [rank, in], b [out, rank]. */
+typedef struct {
+    int32_t layer;
+    int32_t linear;
+    float scale;
+    int32_t reserved;
+    gs_matrix a;
+    gs_matrix b;
+} gs_term;
 
 #endif

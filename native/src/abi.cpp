@@ -135,7 +135,7 @@ const char* wrong_sequence(const gs_spec& spec, const gs::Cache& cache, const gs
     return nullptr;
 }
 
-const char* wrong_batch(const gs_spec& spec, const gs::Cache& cache, const gs_batch& batch) {
+const char* wrong_batch(const gs_spec& spec, const gs::Cache& cache, const gs_batch& batch, int adapters) {
     const int64_t known = spec.per_layer_width ? std::min(spec.embed_tokens.rows, spec.embed_tokens_per_layer.rows)
                                                : spec.embed_tokens.rows;
     for (int t = 0; t < batch.num_tokens; ++t)
@@ -144,6 +144,8 @@ const char* wrong_batch(const gs_spec& spec, const gs::Cache& cache, const gs_ba
     for (int s = 0; s < batch.num_sequences; ++s) {
         if (batch.sequences[s].start != next) return "the sequences of a batch must follow each other";
         if (const char* wrong = wrong_sequence(spec, cache, batch.sequences[s])) return wrong;
+        if (batch.sequences[s].adapter < 0 || batch.sequences[s].adapter > adapters)
+            return "a sequence names an adapter that is not there";
         next += batch.sequences[s].count;
     }
     if (next != batch.num_tokens) return "the rows of a batch must belong to its sequences";
@@ -161,7 +163,7 @@ const char* gs_last_error(void) noexcept { return last_error; }
 
 int32_t gs_layout_bytes(void) noexcept {
     return sizeof(gs_matrix) + sizeof(gs_pool) + sizeof(gs_spec) + sizeof(gs_layer) + sizeof(gs_sequence) +
-           sizeof(gs_batch) + sizeof(gs_drafter);
+           sizeof(gs_batch) + sizeof(gs_drafter) + sizeof(gs_term);
 }
 
 const char* gs_isa(void) noexcept { return gs::name_of(gs::isa()); }
@@ -207,12 +209,16 @@ gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_la
     });
 }
 
+gs_status gs_add_adapter(gs_model* model, const gs_term* terms, int32_t count) noexcept {
+    return guarded([&]() -> const char* { return model->model.add_adapter(terms, count); });
+}
+
 gs_status gs_draft(gs_model* model, const gs_cache* cache, const gs_batch* batch, const float* given, float* logits,
                    float* next) noexcept {
     return guarded([&]() -> const char* {
         if (!model->drafter) return "the model was opened without a drafter";
         if (batch->num_sequences != batch->num_tokens) return "a draft step has one row a sequence";
-        if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch)) return wrong;
+        if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch, 0)) return wrong;
         for (int s = 0; s < batch->num_sequences; ++s)
             if (batch->sequences[s].position >= cache->cache.reached()) return "a draft step looks where nothing was read yet";
         if (batch->num_logit_rows) model->drafter->step(model->model, cache->cache, *batch, given, logits, next);
@@ -255,7 +261,7 @@ gs_status gs_write_page(gs_cache* cache, int32_t pool, int32_t page, const void*
 
 gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits, float* hidden) noexcept {
     return guarded([&]() -> const char* {
-        if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch)) return wrong;
+        if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch, model->model.num_adapters())) return wrong;
         if (batch->num_tokens) model->model.forward(cache->cache, *batch, logits, hidden);
         return nullptr;
     });

@@ -245,7 +245,7 @@ void Model::attend(const gs_layer& layer, const float* q, const Context& context
 }
 
 void Model::queries(const gs_layer& layer, Input& h, const Context& context, bool mixed, float* q) {
-    linear(threads_, layer.q_proj, h, q);
+    project(layer.q_proj, h, context.rows, q);
     const Turn& turn = turn_of(context, layer);
     each_row(h.tokens(), [&](int t) noexcept {
         const int64_t at = static_cast<int64_t>(t) * turn.pairs;
@@ -262,11 +262,11 @@ void Model::write_kv(const gs_layer& layer, Input& h, const Context& context, Ca
     const int dim = layer.head_dim, wide = layer.num_kv_heads * dim, rows = h.tokens(), size = cache.page_tokens();
     float *k = k_.get(static_cast<int64_t>(rows) * wide), *v = v_.get(static_cast<int64_t>(rows) * wide);
     const bool only_values = cache.only_values(layer.pool), mixed = cache.mixed(layer.pool);
-    linear(threads_, layer.k_proj, h, only_values ? v : k);
+    project(layer.k_proj, h, context.rows, only_values ? v : k);
     if (layer.v_from_k) {
         if (!only_values) std::memcpy(v, k, sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(wide));
     } else {
-        linear(threads_, layer.v_proj, h, v);
+        project(layer.v_proj, h, context.rows, v);
     }
     const Turn& turn = turn_of(context, layer);
     std::vector<const gs_sequence*> owner(static_cast<size_t>(rows));

@@ -9,24 +9,24 @@
 namespace gs {
 
 // The output before its post norm, y [rows][D], from the residual x.
-void Model::feed_forward(const gs_layer& layer, const float* x, int rows, float* y) {
-    const int width = spec_.hidden_size, inner = layer.intermediate_size;
+void Model::feed_forward(const gs_layer& layer, const float* x, const Rows& all, float* y) {
+    const int width = spec_.hidden_size, inner = layer.intermediate_size, rows = all.count();
     float* h = h_.get(static_cast<int64_t>(rows) * width);
     norm_rows(x, layer.pre_feedforward_norm, rows, width, h);
     hidden_in_.set(h, rows, width);
     float *gate = gate_.get(static_cast<int64_t>(rows) * inner), *up = up_.get(static_cast<int64_t>(rows) * inner);
-    linear(threads_, layer.gate_proj, hidden_in_, gate);
-    linear(threads_, layer.up_proj, hidden_in_, up);
+    project(layer.gate_proj, hidden_in_, all, gate);
+    project(layer.up_proj, hidden_in_, all, up);
     each_row(rows, [&](int t) noexcept {
         rows_.gelu_mul(gate + static_cast<int64_t>(t) * inner, up + static_cast<int64_t>(t) * inner, inner);
     });
     inner_in_.set(gate, rows, inner);
-    linear(threads_, layer.down_proj, inner_in_, y);
+    project(layer.down_proj, inner_in_, all, y);
     if (!layer.num_experts) return;
     // The dense MLP is the expert everybody gets; the routed ones look at the residual themselves.
     norm_rows(y, layer.post_feedforward_norm_1, rows, width, y);
     float* routed = answers_.get(static_cast<int64_t>(rows) * width);
-    experts(layer, x, rows, routed);
+    experts(layer, x, all, routed);
     norm_rows(routed, layer.post_feedforward_norm_2, rows, width, routed);
     for (int64_t i = 0; i < static_cast<int64_t>(rows) * width; ++i) y[i] += routed[i];
 }
@@ -67,15 +67,15 @@ std::vector<Pick> picks_of(const gs_layer& layer, float* score, int rows) {
 }  // namespace
 
 // The weighted sum of each row's experts, y [rows][D].
-void Model::experts(const gs_layer& layer, const float* x, int rows, float* y) {
-    const int width = spec_.hidden_size, inner = layer.expert_size;
+void Model::experts(const gs_layer& layer, const float* x, const Rows& all, float* y) {
+    const int width = spec_.hidden_size, inner = layer.expert_size, rows = all.count();
     float* h = h_.get(static_cast<int64_t>(rows) * width);
     const auto down = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
     norm_rows(x, layer.router_scale, rows, width, h);
     for (int64_t i = 0; i < static_cast<int64_t>(rows) * width; ++i) h[i] *= down;
     hidden_in_.set(h, rows, width);
     float* score = routed_.get(static_cast<int64_t>(rows) * layer.num_experts);
-    linear(threads_, layer.router, hidden_in_, score);
+    project(layer.router, hidden_in_, all, score);
     const std::vector<Pick> picks = picks_of(layer, score, rows);
     norm_rows(x, layer.pre_feedforward_norm_2, rows, width, h);
     std::fill(y, y + static_cast<int64_t>(rows) * width, 0.0f);

@@ -45,6 +45,12 @@ private:
     Scratch<int32_t> eight_, halves_;
 };
 
+// The float kernel's name of a ggml type that is plain numbers.
+FloatFormat float_format(int32_t format) noexcept;
+
+// How many units of `work` multiply-adds make a chunk for the threads, leaving each several.
+int64_t units_per_chunk(int64_t units, int64_t work, int threads) noexcept;
+
 // y[t * stride + r] for the rows first..last of the matrix (of copy `copy`): row `first` goes to y[0].
 void linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t stride, int64_t first, int64_t last,
             int copy = 0);

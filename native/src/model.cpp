@@ -16,6 +16,7 @@ Rows Rows::of(const gs_batch& batch) {
             rows.position[static_cast<size_t>(sequence.start + i)] = sequence.position + i;
         rows.spans.push_back({&sequence, sequence.start, sequence.start + sequence.count});
     }
+    rows.group();
     return rows;
 }
 
@@ -27,7 +28,19 @@ Rows Rows::keep(const int32_t* kept, int count) const {
         const int to = static_cast<int>(std::lower_bound(kept, kept + count, span.stop) - kept);
         if (from < to) rows.spans.push_back({span.sequence, from, to});
     }
+    rows.group();
     return rows;
+}
+
+void Rows::group() {
+    for (const Span& span : spans) {
+        const int adapter = span.sequence->adapter;
+        if (!adapter) continue;
+        const auto same = [&](const AdapterRows& one) { return one.adapter == adapter; };
+        auto own = std::find_if(adapted.begin(), adapted.end(), same);
+        if (own == adapted.end()) own = adapted.insert(own, {adapter, {}});
+        for (int t = span.start; t < span.stop; ++t) own->rows.push_back(t);
+    }
 }
 
 void rotate(float* head, int dim, const float* cosine, const float* sine, int pairs) noexcept {
@@ -115,20 +128,20 @@ void Model::decoder_layer(const gs_layer& layer, int index, float* x, Input& h, 
     queries(layer, h, context, cache.mixed(layer.pool), q);
     attend(layer, q, context, cache, blended);
     attention_in_.set(blended, rows, heads);
-    linear(threads_, layer.o_proj, attention_in_, y);
+    project(layer.o_proj, attention_in_, context.rows, y);
     add_normed(x, y, layer.post_attention_norm, rows);
-    feed_forward(layer, x, rows, y);
+    feed_forward(layer, x, context.rows, y);
     add_normed(x, y, layer.post_feedforward_norm, rows);
     if (const int ple = spec_.per_layer_width) {
         hidden_in_.set(x, rows, width);
         float* gate = gate_.get(static_cast<int64_t>(rows) * ple);
-        linear(threads_, layer.per_layer_input_gate, hidden_in_, gate);
+        project(layer.per_layer_input_gate, hidden_in_, context.rows, gate);
         each_row(rows, [&](int t) noexcept {
             const int64_t row = static_cast<int64_t>(t) * context.num_layers + index - context.first_layer;
             rows_.gelu_mul(gate + static_cast<int64_t>(t) * ple, context.per_layer + row * ple, ple);
         });
         inner_in_.set(gate, rows, ple);
-        linear(threads_, layer.per_layer_projection, inner_in_, y);
+        project(layer.per_layer_projection, inner_in_, context.rows, y);
         add_normed(x, y, layer.post_per_layer_input_norm, rows);
     }
     each_row(rows, [&](int t) noexcept {
@@ -158,7 +171,7 @@ void Model::per_layer_inputs(const int32_t* ids, const float* embedding, Context
     const int64_t total = static_cast<int64_t>(context.num_layers) * ple, begin = context.first_layer * int64_t{ple};
     float* mixed = context_.get(rows * total);
     inner_in_.set(embedding, rows, width);
-    linear(threads_, spec_.per_layer_model_projection, inner_in_, mixed, total, begin, begin + total);
+    project(spec_.per_layer_model_projection, inner_in_, context.rows, mixed, total, begin, begin + total);
     const gs_matrix& table = spec_.embed_tokens_per_layer;
     const FileFormat format = file_format(table.format);
     const int64_t row_bytes = table.columns / format.block * format.bytes;

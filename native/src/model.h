@@ -5,6 +5,7 @@
 // a prompt was cut, or on the number of threads.
 #pragma once
 
+#include <unordered_map>
 #include <vector>
 
 #include "../kernels/attention/attention.h"
@@ -21,16 +22,29 @@ struct Span {
     int stop;
 };
 
+// The rows of one adapter, ascending.
+struct AdapterRows {
+    int adapter;  // from 1
+    std::vector<int> rows;
+};
+
 // The rows a forward works on.
 struct Rows {
     std::vector<int> position;
     std::vector<Span> spans;
+    std::vector<AdapterRows> adapted;
 
     int count() const noexcept { return static_cast<int>(position.size()); }
     static Rows of(const gs_batch& batch);
     // Only the given rows (ascending), renumbered from 0.
     Rows keep(const int32_t* rows, int count) const;
+
+private:
+    void group();
 };
+
+// The terms of one adapter by the matrix they add to, which lies in a Model.
+using Adapter = std::unordered_map<const gs_matrix*, gs_term>;
 
 // cos and sin of every row's angles for one kind of attention: [rows][pairs] each.
 struct Turn {
@@ -54,6 +68,9 @@ public:
 
     const gs_spec& spec() const noexcept { return spec_; }
     const gs_layer* layers() const noexcept { return layers_.data(); }
+    int num_adapters() const noexcept { return static_cast<int>(adapters_.size()); }
+    // What is wrong with the terms, or nullptr.
+    const char* add_adapter(const gs_term* terms, int count);
     // Arguments have been checked by the ABI. hidden may be null. Throws std::bad_alloc only.
     void forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden);
 
@@ -69,8 +86,15 @@ private:
     void decoder_layer(const gs_layer& layer, int index, float* x, Input& h, Context& context, const Cache& cache);
     void queries(const gs_layer& layer, Input& h, const Context& context, bool mixed, float* q);
     void attend(const gs_layer& layer, const float* q, const Context& context, const Cache& cache, float* out);
-    void feed_forward(const gs_layer& layer, const float* x, int rows, float* y);
-    void experts(const gs_layer& layer, const float* x, int rows, float* y);
+    void feed_forward(const gs_layer& layer, const float* x, const Rows& rows, float* y);
+    void experts(const gs_layer& layer, const float* x, const Rows& rows, float* y);
+    // linear(), and for each row the term of its adapter.
+    void project(const gs_matrix& w, Input& x, const Rows& rows, float* y) {
+        project(w, x, rows, y, w.rows, 0, w.rows);
+    }
+    void project(const gs_matrix& w, Input& x, const Rows& rows, float* y, int64_t stride, int64_t first, int64_t last);
+    void add_term(const gs_term& term, Input& x, const std::vector<int>& rows, float* y, int64_t stride, int64_t first,
+                  int64_t last);
     void norm_rows(const float* x, const float* weight, int rows, int width, float* out);
     void add_normed(float* x, float* y, const float* weight, int rows);
     void cap(float* logits, int rows);
@@ -81,9 +105,10 @@ private:
     RowKernels rows_;
     AttentionKernels attention_;
     KvKernels kv_;
-    Input hidden_in_, attention_in_, inner_in_, expert_in_;
+    std::vector<Adapter> adapters_;
+    Input hidden_in_, attention_in_, inner_in_, expert_in_, adapter_in_;
     Scratch<float> x_, h_, q_, k_, v_, y_, blended_, gate_, up_, kept_, table_, context_;
-    Scratch<float> partials_, routed_, picked_, answers_;
+    Scratch<float> partials_, routed_, picked_, answers_, gathered_, low_;
 };
 
 // The rotation of one head's values in place: pairs (i, i + dim/2) for i < pairs.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as Listing
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,7 @@ from gemstead.types import (
     Tool,
     ToolCallEvent,
 )
+from gemstead.weights.adapter import Adapter, open_adapter
 from gemstead.weights.fingerprint import fingerprint
 from gemstead.weights.store import Store, open_store
 
@@ -74,6 +76,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
     context: int | None = None,
     kv: str = "f16",
     prefix_cache_dir: str | Path | None = None,
+    adapters: Mapping[str, str | Path] | None = None,
 ) -> Model:
     """Open a model: "pebble" (the embedded one), a GGUF file, a Hugging Face-style folder, or the name
     of a model that is on this machine, such as "e2b".
@@ -84,6 +87,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
     or, on the native backend, "q8_0": half the memory, a little less exact.
     prefix_cache_dir: keep what was read of prompts in this folder, so that it is not read again after a
     restart; it then holds traces of the conversations.
+    adapters: LoRA adapters by name, folders as PEFT saves them; chat(..., adapter="name") answers with one.
     """
     guesser, drafter_path = _drafter(drafter)
     ceiling = None if memory is None else _bytes(memory)
@@ -96,8 +100,13 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         drafter_store = None if drafter_path is None else open_store(_found(drafter_path))
         if drafter_store is not None:
             parts.append(drafter_store)
-        _check_kinds(store, drafter_store)
-        computing = open_backend(backend, store, drafter_store, threads, kv)
+        spec = _check_kinds(store, drafter_store)
+        with ExitStack() as files:
+            opened = {
+                name: files.enter_context(open_adapter(Path(folder).expanduser(), spec))
+                for name, folder in _named(adapters).items()
+            }
+            computing = open_backend(backend, store, drafter_store, threads, kv, opened)
         parts.append(computing)
         can = computing.capabilities()
         options = EngineOptions(
@@ -106,7 +115,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
             prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
-        notes = [_about_template(store)]
+        notes = [_about_template(store), _about_encoders(opened)]
         if backend == "auto" and (reason := why_slow(store)) is not None:
             notes.append(f"the fast engine {reason}; computing with numpy, which is slow")
         model.note = "; ".join(note for note in notes if note) or None
@@ -152,18 +161,31 @@ class Model:
         """What the engine has done and the memory it holds, against its ceiling."""
         return self.engine.stats()
 
-    def logits(self, token_ids: Listing[int]) -> Floats:
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names of the adapters it was opened with."""
+        return tuple(self.engine.adapters)
+
+    def logits(self, token_ids: Listing[int], *, adapter: str | None = None) -> Floats:
         """float32 [T, V]: after each token, the scores of the next, after the final softcap.
 
         T * V * 4 bytes of memory: a gigabyte per thousand tokens of a 262,144-token vocabulary.
         """
         self._check_open()
-        sequence = self.engine.submit(token_ids, SamplingParams(max_tokens=0), want_scores=True)
+        sequence = self.engine.submit(
+            token_ids, SamplingParams(max_tokens=0), want_scores=True, adapter=adapter
+        )
         self._run(sequence)
         scores: Floats = np.concatenate(sequence.scores or [])
         return scores
 
-    def generate(self, token_ids: Listing[int], sampling: SamplingParams | None = None) -> list[int]:
+    def generate(
+        self,
+        token_ids: Listing[int],
+        sampling: SamplingParams | None = None,
+        *,
+        adapter: str | None = None,
+    ) -> list[int]:
         """The ids the model adds, up to max_tokens, the context, or an ending id, which is included.
 
         Without `sampling` the model's own defaults hold (`Model.sampling`). No loop guard: that is chat()'s.
@@ -174,7 +196,7 @@ class Model:
             raise InputError(
                 "generate() works on ids and knows no stop strings; use chat(), or leave stop out"
             )
-        sequence = self.engine.submit(token_ids, sampling)
+        sequence = self.engine.submit(token_ids, sampling, adapter=adapter)
         self._run(sequence)
         return [accepted.token_id for accepted in sequence.outputs]
 
@@ -187,6 +209,7 @@ class Model:
         tool_choice: str = "auto",
         constrain: bool = True,
         output: OutputFormat | None = None,
+        adapter: str | None = None,
         **sampling: Any,
     ) -> Iterator[Event]:
         """The events of the next assistant message: text, thoughts, tool calls, then one Done or Failed.
@@ -195,7 +218,8 @@ class Model:
         "high") or a Thinking; part of max_tokens and of the context is always kept for the answer.
         tool_choice is "auto", "none", "required" or a tool's name. Calls follow their tools' schemas
         unless constrain is False; `output` asks the visible text to fit a JSON Schema, regex, Lark
-        grammar or list of choices. InputError for a schema that cannot be guaranteed.
+        grammar or list of choices. InputError for a schema that cannot be guaranteed. `adapter` is the name
+        of one the model was opened with; None is the model as it is.
 
         Keywords are the fields of SamplingParams: temperature, top_k, top_p, min_p, seed, max_tokens,
         stop, logprobs, repetition_penalty, presence_penalty, frequency_penalty, loop_guard; what is not
@@ -210,6 +234,7 @@ class Model:
             tool_choice=tool_choice,
             constrain=constrain,
             output=output,
+            adapter=adapter,
         )
         if not request.messages:
             raise InputError("messages is empty; give at least one, such as [Message.user('Hello')]")
@@ -222,6 +247,7 @@ class Model:
         tools: Iterable[Tool] | None = None,
         thinking: ThinkingChoice = False,
         max_same_calls: int = MAX_SAME_CALLS,
+        adapter: str | None = None,
         **sampling: Any,
     ) -> str:
         """The answer to one question, tools run on the way (None: the built-in ones; (): none).
@@ -231,7 +257,7 @@ class Model:
         offered = tuple(BUILT_IN if tools is None else tools)
         answer = ""
         turns = run_turns(
-            lambda said: self.chat(said, offered, thinking=thinking, **sampling),
+            lambda said: self.chat(said, offered, thinking=thinking, adapter=adapter, **sampling),
             [Message.user(text)],
             offered,
             max_same_calls=max_same_calls,
@@ -372,13 +398,32 @@ def _prefix_folder(parent: str | Path | None, store: Store, can: Capabilities) -
     return Path(parent).expanduser() / name
 
 
-def _check_kinds(store: Store, drafter: Store | None) -> None:
+def _named(adapters: Mapping[str, str | Path] | None) -> Mapping[str, str | Path]:
+    """The adapters, when their names are names."""
+    wanted = "give a mapping from names to folders, such as {'mine': './adapter'}"
+    if adapters is not None and not isinstance(adapters, Mapping):
+        raise ConfigError(f"adapters is of type {type(adapters).__name__}; {wanted}")
+    for name in adapters or {}:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise ConfigError(f"an adapter cannot be named {name!r}; {wanted}")
+    return adapters or {}
+
+
+def _about_encoders(adapters: Mapping[str, Adapter]) -> str | None:
+    """A warning where an adapter also changes how images and sound are read."""
+    names = [name for name, adapter in adapters.items() if adapter.passed_over]
+    what = "is left out: only text is computed"
+    return f"what {', '.join(names)} changes of the encoders for images and sound {what}" if names else None
+
+
+def _check_kinds(store: Store, drafter: Store | None) -> ModelSpec:
     if not isinstance(store.spec, ModelSpec):
         raise ConfigError(f"{store.path} is a drafter, not a model; open its model and give it as drafter=")
     if drafter is not None and not isinstance(drafter.spec, DrafterSpec):
         raise ConfigError(
             f"{drafter.path} is a model, not a drafter; give an assistant checkpoint or 'ngram'"
         )
+    return store.spec
 
 
 def tokenizer_of(store: Store, spec: ModelSpec) -> Tokenizer | None:

@@ -248,12 +248,21 @@ class Session:
             constraint = self._thoughts(thinking, limit, turn, in_thought=in_thought)
         # Under its rules no call can turn out malformed, so the parser may give its pieces away at once.
         parser = Parser(self._tokenizer, in_thought=in_thought, constrained_calls=turn is not None)
-        sequence = self._engine.submit(ids, request.sampling, constraint=constraint, salt=salt)
+        sequence = self._engine.submit(
+            ids, request.sampling, constraint=constraint, salt=salt, adapter=request.adapter
+        )
         return self._read(sequence, request.sampling, parser)
 
-    def continuation(self, token_ids: Listing[int], sampling: SamplingParams, *, salt: bytes = b"") -> Stream:
+    def continuation(
+        self,
+        token_ids: Listing[int],
+        sampling: SamplingParams,
+        *,
+        salt: bytes = b"",
+        adapter: str | None = None,
+    ) -> Stream:
         """Go on with token ids as they are: no template, no tools, no rules. Errors as of stream()."""
-        sequence = self._engine.submit(token_ids, sampling, salt=salt)
+        sequence = self._engine.submit(token_ids, sampling, salt=salt, adapter=adapter)
         return self._read(sequence, sampling, Parser(self._tokenizer))
 
     def _read(self, sequence: Sequence, sampling: SamplingParams, parser: Parser) -> Stream:

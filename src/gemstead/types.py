@@ -252,7 +252,8 @@ class Request:
 
     thinking is what Thinking.of takes: True, False, a budget in tokens, an effort, a Thinking. tool_choice
     is "auto", "none", "required" or the name of the one tool to call. With `constrain` no call can be
-    sampled that its tool's schema does not allow.
+    sampled that its tool's schema does not allow. `adapter` names one of those the model was opened with;
+    None is the model as it is.
     """
 
     messages: tuple[Message, ...]
@@ -263,6 +264,7 @@ class Request:
     parallel_tool_calls: bool = True
     constrain: bool = True
     output: OutputFormat | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         Thinking.of(self.thinking)

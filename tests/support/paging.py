@@ -26,6 +26,7 @@ class Runner:
         self.cache = backend.new_cache((num_pages,) * len(self.spec.pools), page_tokens)
         self.tables: dict[int, list[list[int]]] = {}
         self.cached: dict[int, int] = {}
+        self.adapters: dict[int, int] = {}  # of sequences that have one
 
     def step(
         self, chunks: Mapping[int, Sequence[int]], wanted: str = "all", want_hidden: bool = False
@@ -36,7 +37,7 @@ class Runner:
             start, position = len(ids), self.cached.get(sequence, 0)
             ids.extend(int(i) for i in chunk)
             tables = self._grow(sequence, position, position + len(chunk))
-            rows.append(SequenceRows(start, len(chunk), position, tables))
+            rows.append(SequenceRows(start, len(chunk), position, tables, self.adapters.get(sequence, 0)))
             self.cached[sequence] = position + len(chunk)
             logit_rows.extend({"all": range(start, len(ids)), "last": [len(ids) - 1], "none": []}[wanted])
         out = self._forward(ids, rows, logit_rows, want_hidden)

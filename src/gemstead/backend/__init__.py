@@ -16,17 +16,21 @@ from gemstead.spec.model import ModelSpec
 from gemstead.types import KV_FORMATS
 
 if TYPE_CHECKING:
+    from gemstead.weights.adapter import Adapter
     from gemstead.weights.store import Store
 
-Opener = Callable[["Store", "Store | None", "int | None", str], Backend]
+Adapters = Mapping[str, "Adapter"]
+Opener = Callable[["Store", "Store | None", "int | None", str, Adapters], Backend]
 
 
-def _reference(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
+def _reference(
+    store: Store, drafter: Store | None, threads: int | None, kv: str, adapters: Adapters
+) -> Backend:
     _check_plain(kv, "reference")
-    return ReferenceBackend(store, drafter, threads)
+    return ReferenceBackend(store, drafter, threads, adapters)
 
 
-def _torch(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
+def _torch(store: Store, drafter: Store | None, threads: int | None, kv: str, adapters: Adapters) -> Backend:
     _check_plain(kv, "torch")
     try:
         # torch is an optional extra and takes a second to import: only who asks for it pays.
@@ -36,12 +40,12 @@ def _torch(store: Store, drafter: Store | None, threads: int | None, kv: str) ->
             f"the torch backend needs PyTorch, which cannot be imported here ({error}): "
             f"pip install 'gemstead[torch]', or choose the backend reference"
         ) from error
-    return TorchBackend(store, drafter, threads=threads)
+    return TorchBackend(store, drafter, threads=threads, adapters=adapters)
 
 
-def _auto(store: Store, drafter: Store | None, threads: int | None, kv: str) -> Backend:
+def _auto(store: Store, drafter: Store | None, threads: int | None, kv: str, adapters: Adapters) -> Backend:
     chosen = _reference if why_slow(store) else NativeBackend
-    return chosen(store, drafter, threads, kv)
+    return chosen(store, drafter, threads, kv, adapters)
 
 
 def _check_plain(kv: str, name: str) -> None:
@@ -73,12 +77,14 @@ def open_backend(
     drafter: Store | None = None,
     threads: int | None = None,
     kv: str = "f16",
+    adapters: Adapters | None = None,
 ) -> Backend:
     """The backend of that name holding the store's weights; "auto" is the fastest that can.
 
-    `threads` limits the cores a forward uses (None: the backend's choice); `kv` is how K/V are kept.
-    ConfigError for an unknown name, thread count or kv, BackendError when the backend is not installed. The
-    stores stay the caller's to close.
+    `threads` limits the cores a forward uses (None: the backend's choice); `kv` is how K/V are kept; the
+    sequences of a batch may name `adapters`, whose files can be closed afterwards. ConfigError for an unknown
+    name, thread count or kv, BackendError when the backend is not installed. The stores stay the caller's to
+    close.
     """
     if name not in TABLE:
         raise ConfigError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
@@ -86,7 +92,7 @@ def open_backend(
         raise ConfigError(f"threads={threads} leaves no core to compute on; give 1 or more, or None")
     if kv not in KV_FORMATS:
         raise ConfigError(f"kv={kv!r} is no way to keep K/V; choose one of {', '.join(KV_FORMATS)}")
-    return TABLE[name](store, drafter, threads, kv)
+    return TABLE[name](store, drafter, threads, kv, adapters or {})
 
 
 __all__ = ["TABLE", "open_backend", "why_slow"]

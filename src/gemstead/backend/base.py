@@ -6,7 +6,8 @@ owns which page belongs to whom (engine/pages.py) and never touches a page's con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -24,7 +25,8 @@ class Capabilities:
 
     `kv_bytes_per_token[p]` is the memory of one token in page pool p, all of that pool's layers.
     `free_bytes` is what the backend's device has left for K/V beside the weights; None where that is
-    the machine's own memory.
+    the machine's own memory. `adapters` are the names it was opened with, in the order of SequenceRows'
+    numbers, each with a hash of what it holds.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Capabilities:
     weights_bytes: int
     media: frozenset[str] = frozenset()
     free_bytes: int | None = None
+    adapters: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Cache(Protocol):
@@ -60,13 +63,16 @@ class SequenceRows:
     Rows start .. start+count-1 of the batch are its tokens at positions position ..
     position+count-1. `page_tables[p]` lists, for page pool p, the page of each block of
     `page_tokens` positions from 0 up to the last row's position; -1 marks a page that a sliding
-    window has left behind and no row here can see.
+    window has left behind and no row here can see. `adapter` says what is added to the weights for
+    these rows: 0 nothing, n the terms of the n-th adapter the backend was opened with. A drafter step has
+    none.
     """
 
     start: int
     count: int
     position: int
     page_tables: tuple[Ints, ...]
+    adapter: int = 0
 
 
 @dataclass(frozen=True, slots=True)

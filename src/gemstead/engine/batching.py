@@ -26,7 +26,7 @@ def make_batch(plan: Listing[Rows], pages: Pages, cache: Cache, *, want_hidden: 
         token_ids += rows.token_ids()
         logit_rows += range(start + rows.first_logit_row, start + rows.total)
         tables = rows.sequence.table.rows(pages.blocks(rows.position + rows.total))
-        sequences.append(SequenceRows(start, rows.total, rows.position, tables))
+        sequences.append(SequenceRows(start, rows.total, rows.position, tables, rows.sequence.adapter))
     return Batch(
         token_ids=np.asarray(token_ids, dtype=np.int32),
         sequences=tuple(sequences),

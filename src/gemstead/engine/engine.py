@@ -24,7 +24,7 @@ from gemstead.engine.parking import Parking
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Rows, Scheduler
 from gemstead.engine.sequence import Sequence, check_ids
-from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, GemsteadError
+from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, GemsteadError, InputError
 from gemstead.types import FinishReason, SamplingParams
 
 _DEFAULTS = EngineOptions()
@@ -46,7 +46,7 @@ class Engine:
             raise ConfigError(
                 "this drafter runs on the model's own draft head, but the backend has none open"
             )
-        self.spec = can.spec
+        self.spec, self.adapters = can.spec, can.adapters
         slack = 0 if isinstance(self._drafter, NoDraft) else options.draft_tokens
         context = min(
             options.context_tokens or can.spec.max_position_embeddings, can.spec.max_position_embeddings
@@ -107,12 +107,15 @@ class Engine:
         eos_ids: Iterable[int] | None = None,
         salt: bytes = b"",
         want_scores: bool = False,
+        adapter: str | None = None,
     ) -> Sequence:
         """Queue a prompt. The output ends at `eos_ids` (None: the model's), max_tokens or the context.
 
-        Sequences with different `salt` share no pages. With `want_scores` every row's logits are
-        collected. InputError for bad ids; CapacityError when the prompt can never fit here.
+        Sequences with different `salt` or `adapter` (the name of one the backend was opened with) share no
+        pages. With `want_scores` every row's logits are collected. InputError for bad ids or an unknown
+        adapter; CapacityError when the prompt can never fit here.
         """
+        number, digest = self._find_adapter(adapter)
         ids = check_ids(prompt_ids, self.spec.vocab_size)
         self._check_room(len(ids), want_scores)
         asked = self.max_sequence_tokens if params.max_tokens is None else params.max_tokens
@@ -120,10 +123,11 @@ class Engine:
             ids=ids,
             limit=min(len(ids) + asked, self.max_sequence_tokens),
             sampler=Sampler(params, ids, self.spec.vocab_size, self.spec.tokens.suppressed),
-            table=self.pages.new_table(salt),
+            table=self.pages.new_table(salt, digest),
             eos_ids=frozenset(self.spec.tokens.eos if eos_ids is None else eos_ids),
             constraint=constraint,
             scores=[] if want_scores else None,
+            adapter=number,
         )
         if sequence.room <= 0 and not want_scores:
             sequence.finish_reason = "length"
@@ -155,6 +159,15 @@ class Engine:
                 with self._turn:
                     self._is_stepping = False
                     self._turn.notify_all()
+
+    def _find_adapter(self, name: str | None) -> tuple[int, bytes]:
+        """The number the backend knows an adapter by, and the hash of what it holds; 0 for None."""
+        if name is None:
+            return 0, b""
+        if name not in self.adapters:
+            known = ", ".join(self.adapters) or "none: give adapters= when opening the model"
+            raise InputError(f"there is no adapter {str(name)[:200]!r} here; open are {known}")
+        return 1 + list(self.adapters).index(name), self.adapters[name]
 
     def _check_room(self, prompt_tokens: int, want_scores: bool) -> None:
         needed = prompt_tokens + (0 if want_scores else 1)

@@ -230,8 +230,10 @@ class Pages:
         self._slack = slack
         self._reuse = reuse
 
-    def new_table(self, salt: bytes = b"") -> PageTable:
-        """An empty table; sequences with different salts never share pages."""
+    def new_table(self, salt: bytes = b"", adapter: bytes = b"") -> PageTable:
+        """An empty table; sequences with different salts, or hashes of adapters, never share pages."""
+        if adapter:
+            salt = hashlib.blake2b(salt, digest_size=32, key=adapter, person=b"adapter").digest()
         return PageTable(len(self.pools), salt)
 
     def blocks(self, tokens: int) -> int:

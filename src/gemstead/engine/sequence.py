@@ -56,7 +56,7 @@ class Sequence:
 
     `limit` is the most ids (prompt and output) it may come to. `hidden` is the backend's hidden
     state of the row that produced the last id: what a drafter starts from. `scores`, where asked
-    for, collects the logits of every row.
+    for, collects the logits of every row. `adapter` is the number of its adapter in the backend, or 0.
     """
 
     ids: list[int]
@@ -66,6 +66,7 @@ class Sequence:
     eos_ids: frozenset[int] = frozenset()
     constraint: Constraint | None = None
     scores: list[Floats] | None = None
+    adapter: int = 0
 
     prompt_tokens: int = 0
     n_cached: int = 0

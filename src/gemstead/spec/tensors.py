@@ -73,6 +73,11 @@ def text_tensors(spec: ModelSpec) -> tuple[TensorSpec, ...]:
     return tuple(rows)
 
 
+def dense_linears(spec: ModelSpec) -> tuple[TensorSpec, ...]:
+    """The matrices every row is multiplied with: what an adapter can add to. Neither experts nor the head."""
+    return tuple(t for t in text_tensors(spec) if len(t.shape) == 2 and not t.name.startswith("embed_tokens"))
+
+
 def drafter_tensors(spec: DrafterSpec) -> tuple[TensorSpec, ...]:
     """All tensors the drafter reads: no K/V projections, two projections to and from the target's width."""
     hidden, backbone = spec.hidden_size, spec.backbone_hidden_size

@@ -7,12 +7,14 @@ run. Text only. Called by the engine.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gemstead.backend.base import Batch, Cache, Capabilities, Floats, Logits, Media
 from gemstead.backend.native import layout
+from gemstead.backend.native.adapters import AdapterTerms
 from gemstead.backend.native.cores import usable_cores
 from gemstead.backend.native.library import address, check, ints, library
 from gemstead.backend.native.weights import DrafterWeights, Weights
@@ -21,6 +23,7 @@ from gemstead.errors import BackendError, InputError
 from gemstead.spec.model import DrafterSpec, ModelSpec
 
 if TYPE_CHECKING:
+    from gemstead.weights.adapter import Adapter
     from gemstead.weights.store import Store
 
 
@@ -71,7 +74,12 @@ class NativeBackend:
     """The `Backend` of backend/base.py in C++. It borrows the store: who opened it closes it."""
 
     def __init__(
-        self, store: Store, drafter: Store | None = None, threads: int | None = None, kv: str = "f16"
+        self,
+        store: Store,
+        drafter: Store | None = None,
+        threads: int | None = None,
+        kv: str = "f16",
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         """`threads` None: every physical core this process may use. `kv`: f16 or q8_0."""
         if not isinstance(store.spec, ModelSpec):
@@ -91,6 +99,16 @@ class NativeBackend:
         self._drafter_spec: DrafterSpec | None = None
         if drafter is not None:
             self._add_drafter(drafter, count)
+        self._adapters: dict[str, AdapterTerms] = {}
+        self._digests = {name: adapter.digest for name, adapter in (adapters or {}).items()}
+        for name, adapter in (adapters or {}).items():
+            self._add_adapter(name, AdapterTerms(adapter))
+
+    def _add_adapter(self, name: str, adapter: AdapterTerms) -> None:
+        self._adapters[name] = adapter
+        self._bytes += adapter.nbytes
+        status = library().gs_add_adapter(self._model, adapter.terms, len(adapter.terms))
+        check(status, f"opening the adapter {name}")
 
     def _add_drafter(self, store: Store, threads: int) -> None:
         if not isinstance(store.spec, DrafterSpec):
@@ -112,6 +130,7 @@ class NativeBackend:
             drafter=self._drafter_spec,
             kv_bytes_per_token=kv_bytes_per_token(self._spec, self._kv),
             weights_bytes=self._bytes,
+            adapters=self._digests,
         )
 
     def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> NativeCache:
@@ -167,6 +186,7 @@ class NativeBackend:
         if self._model:
             library().gs_close(self._model)
             self._model, self._weights, self._drafter = ctypes.c_void_p(), None, None
+            self._adapters.clear()
 
     def _check_open(self) -> None:
         if not self._model:
@@ -199,6 +219,7 @@ def _struct(batch: Batch) -> tuple[layout.Batch, list[Any]]:
     sequences = (layout.Sequence * len(batch.sequences))()
     for struct, rows_of in zip(sequences, batch.sequences, strict=True):
         struct.start, struct.count, struct.position = rows_of.start, rows_of.count, rows_of.position
+        struct.adapter = rows_of.adapter
         for pool, table in enumerate(rows_of.page_tables):
             kept.append(np.ascontiguousarray(table, np.int32))
             struct.page_tables[pool] = ints(kept[-1])

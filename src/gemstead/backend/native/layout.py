@@ -114,7 +114,7 @@ class Sequence(ctypes.Structure):
         ("start", c_int32),
         ("count", c_int32),
         ("position", c_int32),
-        ("reserved", c_int32),
+        ("adapter", c_int32),
         ("page_tables", POINTER(c_int32) * MAX_POOLS),
     )
 
@@ -150,7 +150,20 @@ class Drafter(ctypes.Structure):
     )
 
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Sequence, Batch, Drafter)
+class Term(ctypes.Structure):
+    """Of an adapter: scale * b (a x) on top of a linear (GS_...) of a layer; a [rank, in], b [out, rank]."""
+
+    _fields_ = (
+        ("layer", c_int32),
+        ("linear", c_int32),
+        ("scale", c_float),
+        ("reserved", c_int32),
+        ("a", Matrix),
+        ("b", Matrix),
+    )
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Sequence, Batch, Drafter, Term)
 
 _C_NAMES = {c_int32: "int32_t", c_int64: "int64_t", c_float: "float", c_void_p: "const void*"}
 

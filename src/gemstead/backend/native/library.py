@@ -27,6 +27,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gs_unpack_row": (c_int32, (c_int32, c_void_p, c_int64, c_void_p)),
     "gs_open": (c_int32, (POINTER(layout.Spec), POINTER(layout.Layer), c_int32, POINTER(c_void_p))),
     "gs_add_drafter": (c_int32, (c_void_p, POINTER(layout.Drafter), POINTER(layout.Layer))),
+    "gs_add_adapter": (c_int32, (c_void_p, POINTER(layout.Term), c_int32)),
     "gs_draft": (c_int32, (c_void_p, c_void_p, POINTER(layout.Batch), c_void_p, c_void_p, c_void_p)),
     "gs_new_cache": (c_int32, (c_void_p, POINTER(c_int32), c_int32, c_int32, POINTER(c_void_p))),
     "gs_forward": (c_int32, (c_void_p, c_void_p, POINTER(layout.Batch), c_void_p, c_void_p)),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gemstead.backend.base import Batch, Floats, Ints, Logits
+from gemstead.backend.reference.adapters import Adapted
 from gemstead.backend.reference.attention import attention, write_kv
 from gemstead.backend.reference.cache import PagedCache, Rows
 from gemstead.backend.reference.feed_forward import feed_forward
@@ -32,7 +33,7 @@ class Context:
     first: int
 
 
-def forward(w: Weights, spec: ModelSpec, batch: Batch, cache: PagedCache) -> Logits:
+def forward(w: Adapted, spec: ModelSpec, batch: Batch, cache: PagedCache) -> Logits:
     """Write the K/V of all rows; logits (and the final hidden state) of `batch.logit_rows`."""
     eps, ids_T, keep_R = spec.rms_norm_eps, batch.token_ids, batch.logit_rows
     embedding_TD = x_TD = embed(w, spec, ids_T)
@@ -44,7 +45,7 @@ def forward(w: Weights, spec: ModelSpec, batch: Batch, cache: PagedCache) -> Log
             write_kv(w, layer, h_TD, context.turns[layer.attention], context.rows, cache, eps)
         if layer.index == spec.last_kv_layer:
             # No K/V is written from here on: a row whose logits nobody reads has done its work.
-            x_TD, h_TD, rows = x_TD[keep_R], h_TD[keep_R], context.rows.keep(keep_R)
+            x_TD, h_TD, rows, w = x_TD[keep_R], h_TD[keep_R], context.rows.keep(keep_R), w.keep(keep_R)
             if not len(keep_R):
                 break
             rest = range(layer.index, spec.num_layers)

@@ -7,6 +7,7 @@ they must outlive it. `module` is the trainable model itself. Called by the engi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from gemstead.backend.base import Batch, Capabilities, Floats, Ints, Logits, Media
 from gemstead.backend.reference.drafter import check_pair
+from gemstead.backend.torch.adapters import Adapted, bound
 from gemstead.backend.torch.cache import PagedCache, Rows, attend_pages, spans_of
 from gemstead.backend.torch.drafter import DraftModel
 from gemstead.backend.torch.layers import rms
@@ -22,6 +24,7 @@ from gemstead.errors import BackendError, ConfigError, InputError
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 
 if TYPE_CHECKING:
+    from gemstead.weights.adapter import Adapter
     from gemstead.weights.store import Store
 
 # A model of at most this size in float32 is computed in float32: exactness is then cheap.
@@ -51,6 +54,7 @@ class TorchBackend:
         device: str | None = None,
         dtype: str | None = None,
         threads: int | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
     ) -> None:
         """BackendError for a device that is not there or a drafter that does not fit."""
         if not isinstance(store.spec, ModelSpec):
@@ -68,6 +72,8 @@ class TorchBackend:
         self._module: TextModel | None = TextModel.from_store(
             store, device=self.device, dtype=self.dtype, per_layer_resident=False
         )
+        self._digests = {name: adapter.digest for name, adapter in (adapters or {}).items()}
+        self._adapters = [bound(adapter, self.module) for adapter in (adapters or {}).values()]
         self._drafter: DraftModel | None = None
         if drafter is not None:
             assert isinstance(drafter.spec, DrafterSpec)
@@ -75,6 +81,7 @@ class TorchBackend:
             self._drafter = DraftModel.from_store(drafter, self.device, self.dtype)
         models = [m for m in (self._module, self._drafter) if m is not None]
         self._bytes = sum(p.numel() * p.element_size() for m in models for p in m.parameters())
+        self._bytes += sum(term.nbytes for terms in self._adapters for term in terms.values())
 
     @property
     def module(self) -> TextModel:
@@ -94,6 +101,7 @@ class TorchBackend:
                 wide * len(p.layers) * p.num_kv_heads * p.head_dim for p in self.spec.pools
             ),
             weights_bytes=self._bytes,
+            adapters=self._digests,
         )
 
     def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> PagedCache:
@@ -128,11 +136,13 @@ class TorchBackend:
     def close(self) -> None:
         """Let go of the weights; a second close does nothing."""
         self._module = self._drafter = None
+        self._adapters.clear()
 
     def _rows(self, model: TextModel, batch: Batch, cache: PagedCache) -> tuple[Tensor, Tensor]:
         spec, pool_of = self.spec, self.spec.pool_of_layer
         x_TD = model.embed(self._tensor(batch.token_ids))
-        ple = model.per_layer_inputs(self._tensor(batch.token_ids), x_TD)
+        linear = Adapted.of(self._adapters, batch, self.device)
+        ple = model.per_layer_inputs(self._tensor(batch.token_ids), x_TD, linear)
         rows = Rows(spans_of(batch), cache, x_TD)
         keep_R = self._tensor(batch.logit_rows)
         for layer in model.layers:
@@ -142,20 +152,19 @@ class TorchBackend:
             if layer.spec.owns_kv:
                 slots_T = rows.write_slots(pool_of[i])
                 cache.keys[i][slots_T], cache.values[i][slots_T] = layer.self_attn.keys_values(
-                    h_TD, rows.rope(a)
+                    h_TD, rows.rope(a), linear
                 )
             if i == spec.last_kv_layer:
                 # No layer from here on writes K/V: a row whose logits nobody reads has done its work.
                 if not len(batch.logit_rows):
                     return x_TD.new_zeros((0, spec.vocab_size)), x_TD[:0]
                 rows = Rows(spans_of(batch, batch.logit_rows), cache, x_TD)
-                x_TD, h_TD = x_TD[keep_R], h_TD[keep_R]
+                x_TD, h_TD, linear = x_TD[keep_R], h_TD[keep_R], linear.keep(keep_R)
                 ple = [p if p is None else p[keep_R] for p in ple]
-            q_TNH = layer.self_attn.queries(h_TD, rows.rope(a))
+            q_TNH = layer.self_attn.queries(h_TD, rows.rope(a), linear)
             groups = rows.groups(pool_of[i], a.window)
-            x_TD = layer.finish(
-                x_TD, attend_pages(q_TNH, cache.keys[source], cache.values[source], groups), ple[i]
-            )
+            attended_TNH = attend_pages(q_TNH, cache.keys[source], cache.values[source], groups)
+            x_TD = layer.finish(x_TD, attended_TNH, ple[i], linear)
         hidden_RD = rms(x_TD, model.norm, spec.rms_norm_eps)
         return model.head(hidden_RD), hidden_RD
 

@@ -7,6 +7,7 @@ Shape letters: B sequences, T rows, S keys, N query heads, K KV heads, H head_di
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch.nn import functional
 from gemstead.spec.model import AttentionSpec, LayerSpec, MoeSpec
 
 Rope = tuple[Tensor, Tensor]
+# How a matrix meets rows: functional.linear, or adapters.py around it. It gets the rows, then the matrix.
+Linear = Callable[[Tensor, Tensor], Tensor]
 
 
 def empty(*shape: int) -> nn.Parameter:
@@ -114,16 +117,16 @@ class Attention(nn.Module):
             if not a.v_from_k:
                 self.v_proj = empty(a.num_kv_heads * a.head_dim, hidden_size)
 
-    def queries(self, h: Tensor, rope: Rope) -> Tensor:
+    def queries(self, h: Tensor, rope: Rope, linear: Linear = functional.linear) -> Tensor:
         """Rotated queries [..., N, H] of h [..., D]."""
-        q = functional.linear(h, self.q_proj).unflatten(-1, (self.spec.num_heads, self.spec.head_dim))
+        q = linear(h, self.q_proj).unflatten(-1, (self.spec.num_heads, self.spec.head_dim))
         return rotate(rms(q, self.q_norm, self.eps), rope)
 
-    def keys_values(self, h: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+    def keys_values(self, h: Tensor, rope: Rope, linear: Linear = functional.linear) -> tuple[Tensor, Tensor]:
         """Rotated keys and normed values [..., K, H]; with v_from_k the value is the raw key projection."""
         heads = (self.spec.num_kv_heads, self.spec.head_dim)
-        raw = functional.linear(h, self.k_proj).unflatten(-1, heads)
-        v = raw if self.spec.v_from_k else functional.linear(h, self.v_proj).unflatten(-1, heads)
+        raw = linear(h, self.k_proj).unflatten(-1, heads)
+        v = raw if self.spec.v_from_k else linear(h, self.v_proj).unflatten(-1, heads)
         return rotate(rms(raw, self.k_norm, self.eps), rope), rms(v, None, self.eps)
 
 
@@ -136,10 +139,8 @@ class Mlp(nn.Module):
         self.up_proj = empty(intermediate_size, hidden_size)
         self.down_proj = empty(hidden_size, intermediate_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(
-            gelu(functional.linear(x, self.gate_proj)) * functional.linear(x, self.up_proj), self.down_proj
-        )
+    def forward(self, x: Tensor, linear: Linear = functional.linear) -> Tensor:
+        return linear(gelu(linear(x, self.gate_proj)) * linear(x, self.up_proj), self.down_proj)
 
 
 class Router(nn.Module):
@@ -152,12 +153,10 @@ class Router(nn.Module):
         self.scale = empty(hidden_size)
         self.per_expert_scale = empty(moe.num_experts)
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_TD: Tensor, linear: Linear = functional.linear) -> tuple[Tensor, Tensor]:
         """Weights and indices [T, top_k]: softmax over all experts, then top-k, renormalised, scaled."""
         r = rms(x_TD, None, self.eps) * self.scale * x_TD.shape[-1] ** -0.5
-        p = (
-            functional.linear(r, self.proj).float().softmax(dim=-1)
-        )  # float32: near ties decide which expert runs
+        p = linear(r, self.proj).float().softmax(dim=-1)  # float32: near ties decide which expert runs
         weight, index = p.topk(self.top_k, dim=-1)
         weight = weight / weight.sum(dim=-1, keepdim=True)
         return weight.to(x_TD.dtype) * self.per_expert_scale[index], index
@@ -206,21 +205,23 @@ class Layer(nn.Module):
         """What the attention projections read."""
         return rms(x, self.input_layernorm, self.eps)
 
-    def finish(self, x: Tensor, attended: Tensor, ple: Tensor | None) -> Tensor:
+    def finish(
+        self, x: Tensor, attended: Tensor, ple: Tensor | None, linear: Linear = functional.linear
+    ) -> Tensor:
         """The residual stream after this layer, from what attention gathered [..., N, H]."""
-        o = functional.linear(attended.flatten(-2), self.self_attn.o_proj)
+        o = linear(attended.flatten(-2), self.self_attn.o_proj)
         x = x + rms(o, self.post_attention_layernorm, self.eps)
-        y = self.mlp(rms(x, self.pre_feedforward_layernorm, self.eps))
+        y = self.mlp(rms(x, self.pre_feedforward_layernorm, self.eps), linear)
         if self.spec.moe is not None:
-            y = rms(y, self.post_feedforward_layernorm_1, self.eps) + self._routed(x)
+            y = rms(y, self.post_feedforward_layernorm_1, self.eps) + self._routed(x, linear)
         x = x + rms(y, self.post_feedforward_layernorm, self.eps)
         if ple is not None:
-            z = gelu(functional.linear(x, self.per_layer_input_gate)) * ple
-            z = functional.linear(z, self.per_layer_projection)
+            z = gelu(linear(x, self.per_layer_input_gate)) * ple
+            z = linear(z, self.per_layer_projection)
             x = x + rms(z, self.post_per_layer_input_norm, self.eps)
         return x * self.layer_scalar
 
-    def _routed(self, x: Tensor) -> Tensor:
+    def _routed(self, x: Tensor, linear: Linear) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        y = self.experts(rms(rows, self.pre_feedforward_layernorm_2, self.eps), *self.router(rows))
+        y = self.experts(rms(rows, self.pre_feedforward_layernorm_2, self.eps), *self.router(rows, linear))
         return rms(y, self.post_feedforward_layernorm_2, self.eps).view_as(x)

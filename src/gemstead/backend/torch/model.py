@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from gemstead.backend.torch.attention import attend, take, visible
-from gemstead.backend.torch.layers import Layer, Rope, compute_dtype, empty, rms, rope_table, softcap
+from gemstead.backend.torch.layers import Layer, Linear, Rope, compute_dtype, empty, rms, rope_table, softcap
 from gemstead.backend.torch.loading import fill
 from gemstead.spec.model import ModelSpec
 
@@ -103,7 +103,9 @@ class TextModel(nn.Module):
         x = functional.embedding(token_ids, self.embed_tokens)
         return x * torch.tensor(math.sqrt(self.spec.hidden_size), dtype=x.dtype)
 
-    def per_layer_inputs(self, token_ids: Tensor, x: Tensor) -> list[Tensor | None]:
+    def per_layer_inputs(
+        self, token_ids: Tensor, x: Tensor, linear: Linear = functional.linear
+    ) -> list[Tensor | None]:
         """One PLE vector [..., P] per layer: the token's own row joined with a projection of x."""
         p, count = self.spec.hidden_size_per_layer_input, self.spec.num_layers
         if not p:
@@ -113,7 +115,7 @@ class TextModel(nn.Module):
         else:
             token = torch.from_numpy(self.per_layer_source.rows(token_ids.cpu().numpy())).to(x.device)
         token = token.to(x.dtype) * math.sqrt(p)
-        context = functional.linear(x, self.per_layer_model_projection) * self.spec.hidden_size**-0.5
+        context = linear(x, self.per_layer_model_projection) * self.spec.hidden_size**-0.5
         context = rms(
             context.unflatten(-1, (count, p)), self.per_layer_projection_norm, self.spec.rms_norm_eps
         )
