@@ -139,3 +139,18 @@ def test_every_backend_can_be_chosen():
     run = cli.get_command(cli.make_context("gemstead", [], resilient_parsing=True), "run")
     (option,) = (p for p in run.params if p.name == "backend")
     assert set(option.type.choices) == set(TABLE)
+
+
+@pytest.mark.parametrize("command", [("run", "hi"), ("chat",)])
+def test_an_adapter_is_opened_and_asked_for(gem, fake, script, command, tmp_path):
+    model = fake(script.says("ok"))
+    ran = gem(*command, "--adapter", str(tmp_path), stdin="hi\n")
+    assert ran.code == 0
+    assert model.opened[0][1]["adapters"] == {str(tmp_path): tmp_path}
+    assert model.asked[0]["adapter"] == str(tmp_path)
+
+
+def test_an_adapter_that_is_none(gem):
+    ran = gem("run", "--adapter", "nowhere", "-m", "pebble", "hi")
+    assert ran.code != 0
+    assert "cannot open the adapter nowhere: there is no such folder; an adapter is a folder with" in ran.err

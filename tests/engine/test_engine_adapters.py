@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import cache
 
 import pytest
+from tests.engine.test_engine_backends import ids, prompts, run
 
 from gemstead.backend import open_backend
 from gemstead.backend.native import is_built
@@ -20,7 +21,6 @@ from gemstead.weights.model_file import write_model_gguf
 from gemstead.weights.store import open_store
 from support.adapters import save_adapter
 from support.memory_store import MemoryStore
-from tests.engine.test_engine_backends import ids, prompts, run
 
 GREEDY = SamplingParams(temperature=0, max_tokens=14)
 KINDS = [("reference", "f32"), ("native", "f32"), ("native", "q4_0")]

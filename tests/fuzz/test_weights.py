@@ -22,10 +22,12 @@ import pytest
 from gemstead.errors import WeightsError
 from gemstead.spec.describe import metadata_of
 from gemstead.spec.variants import DRAFTERS, VARIANTS
+from gemstead.weights.adapter import open_adapter
 from gemstead.weights.gguf_write import write_gguf
 from gemstead.weights.model_file import vocabulary_metadata
 from gemstead.weights.store import open_store
 from gemstead.weights.writing import Entry
+from support.adapters import save_adapter
 from support.weight_files import numbered_vocabulary, save_folder, save_gguf, split_folder
 
 EXTREME = [0, 1, 2, 31, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
@@ -303,3 +305,61 @@ def test_parts_in_disorder(tmp_path: Path) -> None:
     names[1].mkdir()
     assert not assert_answered(names[1])
     assert not assert_answered(names[0])
+
+
+def adapter_answered(folder: Path, spec) -> bool:
+    """As assert_answered, for an adapter: opened and read, or a WeightsError with words."""
+    before, started, message = peak_mb(), time.perf_counter(), None
+    try:
+        with open_adapter(folder, spec) as adapter:
+            for term in adapter.terms.values():
+                assert np.isfinite(term.a.float32()).all()
+                assert np.isfinite(term.b.float32()).all()
+                assert math.isfinite(term.scale)
+    except WeightsError as error:
+        message = str(error)
+    assert message is None or 0 < len(message) < 20_000
+    assert time.perf_counter() - started < 2
+    assert peak_mb() - before < 200
+    return message is None
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mutated_adapters(tmp_path: Path, seed: int) -> None:
+    spec = VARIANTS["tiny-26b"]
+    folder = save_adapter(tmp_path / "a", spec, kind=["f32", "bf16"][seed % 2], rank_pattern={"q_proj": 4})
+    good = {
+        name: (folder / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")
+    }
+    head = int.from_bytes(good["adapter_model.safetensors"][:8], "little") + 8
+    opened = 0
+    for case in range(CASES):
+        rng = np.random.default_rng([seed, case, 7])
+        weights, config = bytearray(good["adapter_model.safetensors"]), good["adapter_config.json"]
+        if case % 3 == 0:
+            config = mutated_json(config, rng)
+        elif case % 3 == 1:
+            weights[8:head] = mutated_json(bytes(weights[8:head]), rng)
+            weights[:8] = (len(weights) - len(good["adapter_model.safetensors"]) + head - 8).to_bytes(
+                8, "little"
+            )
+        else:
+            MUTATIONS[rng.integers(len(MUTATIONS))](weights, rng, head)
+        (folder / "adapter_model.safetensors").write_bytes(weights)
+        (folder / "adapter_config.json").write_bytes(config)
+        opened += adapter_answered(folder, spec)
+    assert opened < CASES
+
+
+def test_every_adapter_setting_with_wrong_values(tmp_path: Path) -> None:
+    spec = VARIANTS["tiny-e2b"]
+    folder = save_adapter(tmp_path / "a", spec)
+    fields = json.loads((folder / "adapter_config.json").read_text())
+    for key in (*fields, "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "use_dora"):
+        for value in (*WRONG_VALUES[:-2], {}, {"a": []}, {"q_proj": 2**70}, [[1]], None, 10**400):
+            try:
+                text = json.dumps(fields | {key: value})
+            except (TypeError, ValueError):
+                continue
+            (folder / "adapter_config.json").write_text(text)
+            adapter_answered(folder, spec)

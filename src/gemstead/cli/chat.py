@@ -72,14 +72,22 @@ def chat(words: tuple[str, ...], **values: Any) -> None:
             tools=options.tools,
             stats=screen.shows_status,
         )
-        Chat(model, target, conversation, screen).loop()
+        Chat(model, target, conversation, screen, options.adapter).loop()
 
 
 class Chat:
-    """The read-answer loop: one model, one conversation, one screen."""
+    """The read-answer loop: one model with one adapter or none, one conversation, one screen."""
 
-    def __init__(self, model: Model, target: Target, conversation: Conversation, screen: Screen) -> None:
+    def __init__(
+        self,
+        model: Model,
+        target: Target,
+        conversation: Conversation,
+        screen: Screen,
+        adapter: str | None = None,
+    ) -> None:
         self.model, self.target, self.conversation, self.screen = model, target, conversation, screen
+        self.adapter = adapter
         self.last_thought = ""
 
     def loop(self) -> None:
@@ -143,7 +151,9 @@ class Chat:
         with ctrl_c_stops() as stop:
 
             def ask(said: list[Message]) -> Iterator[Event]:
-                events = self.model.chat(said, tools, thinking=talk.thinking, **talk.sampling)
+                events = self.model.chat(
+                    said, tools, thinking=talk.thinking, adapter=self.adapter, **talk.sampling
+                )
                 stop.cancel = getattr(events, "cancel", stop.cancel)
                 return events
 
@@ -212,6 +222,7 @@ class Chat:
         context = f"{spec.max_position_embeddings:,} tokens"
         lines = [
             f"  model  {spec.name}: {spec.num_layers} layers, context {context}",
+            *([] if self.adapter is None else [f"  with   {self.adapter}"]),
             f"  chat   {self.length()}",
             *(f"  {self.setting(name)}" for name in SETTINGS),
         ]

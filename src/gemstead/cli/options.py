@@ -88,6 +88,7 @@ class Options:
     system: str | None = None
     tools: bool = True
     max_same_calls: int = MAX_SAME_CALLS
+    adapter: str | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -104,6 +105,9 @@ class Options:
 
     def open(self, model: str) -> Model:
         """Open the model the way these options say."""
+        more: dict[str, Any] = {}
+        if self.adapter is not None:
+            more["adapters"] = {self.adapter: absolute(self.adapter)}
         return gemstead.open(
             model,
             backend=self.backend,
@@ -113,6 +117,7 @@ class Options:
             context=self.context,
             kv=self.kv,
             prefix_cache_dir=self.prefix_cache_dir,
+            **more,
         )
 
 
@@ -160,6 +165,7 @@ _OPTIONS = (
     click.option("-m", "--model", metavar="MODEL", help="A name such as e2b, a GGUF file, a folder."),
     backend_option,
     thinking_option,
+    click.option("--adapter", metavar="FOLDER", help="Answer with this LoRA adapter, as PEFT saves it."),
     click.option("--system", metavar="TEXT", help="Instructions that come before the conversation."),
     click.option(
         "--tools/--no-tools", default=True, help="Let the model use the built-in tools (default: yes)."

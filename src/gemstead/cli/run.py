@@ -82,7 +82,8 @@ def read_prompt(target: Target) -> str:
 
 def ask(target: Target, prompt: str, options: Options, output: OutputFormat | None, viewer: Viewer) -> Answer:
     """Open the model and play one turn."""
-    asked: dict[str, Any] = {} if output is None else {"output": output}
+    given = {"adapter": options.adapter, "output": output}
+    asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     messages = [Message.user(prompt)]
     if options.system:
         messages.insert(0, Message.system(check_text(options.system, "--system")))
