@@ -39,6 +39,7 @@ const char* wrong_term(const gs_term& term, const gs_matrix* linear) noexcept {
 
 const char* Model::add_adapter(const gs_term* terms, int count) {
     constexpr int known = static_cast<int>(std::size(kLinears));
+    if (count < 1) return "an adapter has no terms";
     Adapter adapter;
     for (int i = 0; i < count; ++i) {
         const gs_term& term = terms[i];

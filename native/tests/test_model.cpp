@@ -124,6 +124,7 @@ struct Running {
     gs_model* model = nullptr;
     gs_cache* cache = nullptr;
     std::vector<std::vector<int32_t>> tables;
+    int32_t adapters[2] = {0, 0};  // of the two sequences
 
     Running(const Built& built, int threads) {
         const int32_t pages[GS_MAX_POOLS] = {kPages, kPages, 0, 0};
@@ -136,7 +137,7 @@ struct Running {
     ~Running() { gs_close_cache(cache), gs_close(model); }
 
     gs_sequence sequence(int which, int start, int count, int position) const {
-        gs_sequence s{start, count, position, 0, {}};
+        gs_sequence s{start, count, position, adapters[which], {}};
         s.page_tables[0] = s.page_tables[1] = tables[static_cast<size_t>(which)].data();
         return s;
     }
@@ -242,6 +243,105 @@ int drafts(const Built& built, bool clustered) {
     return wrong;
 }
 
+// A term for every linear the model has, of another rank for each.
+std::vector<gs_term> terms_of(Memory& memory, const Built& built, int format) {
+    std::vector<gs_term> terms;
+    const auto add = [&](int layer, int linear, const gs_matrix& w) {
+        if (!w.data) return;
+        const int rank = 1 + static_cast<int>(terms.size() * 7 % 23);
+        terms.push_back({layer, linear, 0.5f, 0, memory.matrix(kF32, rank, w.columns), memory.matrix(kF32, w.rows, rank)});
+        for (gs_matrix* half : {&terms.back().a, &terms.back().b}) {
+            if (format == kF32) continue;
+            memory.bytes.emplace_back(static_cast<size_t>(half->rows * half->columns * 2));
+            for (int64_t i = 0; i < half->rows * half->columns; ++i)  // bfloat16: the upper half of a float
+                std::memcpy(&memory.bytes.back()[static_cast<size_t>(2 * i)], static_cast<const char*>(half->data) + 4 * i + 2, 2);
+            half->data = memory.bytes.back().data(), half->format = format;
+        }
+    };
+    for (int i = 0; i < built.spec.num_layers; ++i) {
+        const gs_layer& l = built.layers[static_cast<size_t>(i)];
+        const gs_matrix* all[] = {&l.q_proj,    &l.k_proj,    &l.v_proj, &l.o_proj, &l.gate_proj, &l.up_proj,
+                                  &l.down_proj, &l.router,    &l.per_layer_input_gate, &l.per_layer_projection};
+        for (int linear = 0; linear < 10; ++linear) add(i, linear, *all[linear]);
+    }
+    add(0, GS_PER_LAYER_MODEL_PROJECTION, built.spec.per_layer_model_projection);
+    return terms;
+}
+
+int adapters(const Kind& kind, const Built& built) {
+    const std::vector<int32_t> ids = some_ids(29, 1), other = some_ids(17, 2);
+    std::vector<float> plain, alone[2];
+    int wrong = 0;
+    for (const int threads : {1, 3}) {
+        Memory memory;
+        const std::vector<gs_term> terms[2] = {terms_of(memory, built, kF32), terms_of(memory, built, 30)};
+        const auto opened = [&](Running& run, int32_t first, int32_t second) {
+            for (const auto& one : terms)
+                if (gs_add_adapter(run.model, one.data(), static_cast<int32_t>(one.size()))) std::abort();
+            run.adapters[0] = first, run.adapters[1] = second;
+        };
+        Running bare(built, threads), none(built, threads), both(built, threads);
+        plain = bare.forward({{0, ids, 29}});
+        opened(none, 0, 2), opened(both, 1, 2);
+        for (int n = 0; n < 2; ++n) {
+            Running one(built, threads);
+            opened(one, n + 1, 0);
+            const std::vector<float> last = one.forward({{0, ids, 29}});
+            if (alone[n].empty()) alone[n] = last;
+            wrong += check(same(last.data(), alone[n].data(), kVocab), std::string(kind.name) + ": threads change a bit of an adapter");
+            wrong += check(!same(last.data(), plain.data(), kVocab), std::string(kind.name) + ": an adapter changes nothing");
+        }
+        none.forward({{1, head_of(other, 9), 9}, {0, head_of(ids, 20), 20}});
+        std::vector<float> last = none.forward({{1, other, 8}, {0, ids, 9}});
+        wrong += check(same(last.data() + kVocab, plain.data(), kVocab), std::string(kind.name) + ": a neighbour's adapter changes a bit");
+        both.forward({{1, head_of(ids, 9), 9}, {0, head_of(ids, 20), 20}});
+        both.forward({{1, head_of(ids, 28), 19}});
+        last = both.forward({{0, ids, 9}, {1, ids, 1}});
+        for (int n = 0; n < 2; ++n)
+            wrong += check(same(last.data() + n * kVocab, alone[n].data(), kVocab), std::string(kind.name) + ": adapters mix");
+    }
+    return wrong;
+}
+
+int adapter_refusals(const Built& built) {
+    int wrong = 0;
+    Memory memory;
+    Running run(built, 1);
+    const std::vector<gs_term> good = terms_of(memory, built, kF32);
+    const auto refused = [&](auto&& change, const char* why) {
+        std::vector<gs_term> terms = good;
+        change(terms);
+        const bool told = gs_add_adapter(run.model, terms.data(), static_cast<int32_t>(terms.size())) == GS_BAD_ARGUMENT && std::strstr(gs_last_error(), why);
+        wrong += check(told, std::string("not refused: ") + why);
+    };
+    using Terms = std::vector<gs_term>;
+    refused([](Terms& t) { t.clear(); }, "no terms");
+    refused([](Terms& t) { t[0].layer = 4; }, "linear that is not there");
+    refused([](Terms& t) { t[0].layer = -1; }, "linear that is not there");
+    refused([](Terms& t) { t[0].linear = 11; }, "linear that is not there");
+    refused([](Terms& t) { t[0].linear = -1; }, "linear that is not there");
+    refused([](Terms& t) { t[0].scale = INFINITY; }, "scale is no number");
+    refused([](Terms& t) { t[0].a.rows = 0; }, "rank is not between");
+    refused([](Terms& t) { t[0].a.rows = int64_t{1} << 40; }, "rank is not between");
+    refused([](Terms& t) { t[0].a.columns += 1; }, "another shape");
+    refused([](Terms& t) { t[0].b.rows -= 1; }, "another shape");
+    refused([](Terms& t) { t[0].b.columns += 1; }, "another shape");
+    refused([](Terms& t) { t[0].a.format = kQ8; }, "plain numbers");
+    refused([](Terms& t) { t[0].b.data = nullptr; }, "missing");
+    refused([](Terms& t) { t.push_back(t[0]); }, "twice");
+    run.adapters[0] = 1;
+    const int32_t id = 1, row = 0;
+    std::vector<float> logits(kVocab);
+    for (const int32_t number : {1, -1}) {
+        run.adapters[0] = number;
+        const gs_sequence sequence = run.sequence(0, 0, 1, 0);
+        const gs_batch batch{1, 1, 1, 0, &id, &sequence, &row};
+        const bool told = gs_forward(run.model, run.cache, &batch, logits.data(), nullptr) == GS_BAD_ARGUMENT && std::strstr(gs_last_error(), "adapter that is not there");
+        wrong += check(told, "an adapter that is not there is taken");
+    }
+    return wrong;
+}
+
 int refusals(const Built& built) {
     int wrong = 0;
     Running run(built, 2);
@@ -286,7 +386,7 @@ int main() {
             const Built built(kind);
             wrong += cut_and_shared(kind, built);
             if (!kind.experts) wrong += drafts(built, kind.shares);
-            wrong += refusals(built);
+            wrong += refusals(built) + adapters(kind, built) + adapter_refusals(built);
         }
     }
     if (!wrong) std::printf("model          same bits for any cut, batch and threads; refusals told\n");
