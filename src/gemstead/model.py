@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Listing
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -72,7 +72,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
     backend: str = "auto",
     threads: int | None = None,
     drafter: str | Path | None = None,
-    memory: int | str | None = None,
+    memory: int | str | Callable[[Capabilities], int] | None = None,
     context: int | None = None,
     kv: str = "f16",
     prefix_cache_dir: str | Path | None = None,
@@ -83,14 +83,15 @@ def open(  # noqa: A001 (the public name is gemstead.open)
 
     backend is "auto", "native", "reference" or "torch". drafter is None or "none", "ngram", or the path
     of an assistant checkpoint. memory is the ceiling for K/V ("2GB" or bytes; None: half of what is free
-    beside the weights, two whole contexts at most); context the longest conversation in tokens; kv is "f16"
-    or, on the native backend, "q8_0": half the memory, a little less exact.
+    beside the weights, two whole contexts at most; or a function of the backend's needs); context the
+    longest conversation in tokens; kv is "f16" or, on the native backend, "q8_0": half the memory, a little
+    less exact.
     prefix_cache_dir: keep what was read of prompts in this folder, so that it is not read again after a
     restart; it then holds traces of the conversations.
     adapters: LoRA adapters by name, folders as PEFT saves them; chat(..., adapter="name") answers with one.
     """
     guesser, drafter_path = _drafter(drafter)
-    ceiling = None if memory is None else _bytes(memory)
+    ceiling = _ceiling(memory, context)
     if context is not None and (not isinstance(context, int) or context < 1):
         raise ConfigError(f"context = {context!r} is not a number of tokens; give 1 or more, or None")
     parts: list[Any] = []  # whatever must be closed, were a later part to fail
@@ -110,7 +111,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         parts.append(computing)
         can = computing.capabilities()
         options = EngineOptions(
-            memory_bytes=default_memory(can, context) if ceiling is None else ceiling,
+            memory_bytes=ceiling(can),
             context_tokens=context,
             prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
         )
@@ -366,9 +367,25 @@ def sampling_params(given: dict[str, Any], defaults: SamplingParams) -> Sampling
 def default_memory(can: Capabilities, context: int | None) -> int:
     """The K/V ceiling when none is given: see KV_SHARE and MOST_CONTEXTS."""
     free = available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
+    return min(max(int(free * KV_SHARE), _LEAST_KV_BYTES), useful_memory(can, context))
+
+
+def useful_memory(can: Capabilities, context: int | None) -> int:
+    """The K/V that can be put to use: see MOST_CONTEXTS."""
     tokens = min(context or can.spec.max_position_embeddings, can.spec.max_position_embeddings)
-    useful = MOST_CONTEXTS * sum(can.kv_bytes_per_token) * tokens
-    return min(max(int(free * KV_SHARE), _LEAST_KV_BYTES), max(useful, _LEAST_KV_BYTES))
+    return max(MOST_CONTEXTS * sum(can.kv_bytes_per_token) * tokens, _LEAST_KV_BYTES)
+
+
+def _ceiling(
+    memory: int | str | Callable[[Capabilities], int] | None, context: int | None
+) -> Callable[[Capabilities], int]:
+    """The K/V ceiling from what the backend needs."""
+    if callable(memory):
+        return memory
+    if memory is None:
+        return lambda can: default_memory(can, context)
+    ceiling = _bytes(memory)
+    return lambda _: ceiling
 
 
 def _bytes(memory: int | str) -> int:

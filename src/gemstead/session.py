@@ -232,11 +232,18 @@ class Session:
             )
         return prompt.encode(self._tokenizer), prompt.opens_thought
 
-    def stream(self, request: Request, *, constraint: Constraint | None = None, salt: bytes = b"") -> Stream:
+    def stream(
+        self,
+        request: Request,
+        *,
+        constraint: Constraint | None = None,
+        salt: bytes = b"",
+        client: bytes = b"",
+    ) -> Stream:
         """Start a request. InputError and CapacityError come from here, everything later is an event.
 
         Requests with different `salt` share nothing that was read of prompts, so that none can tell from
-        its speed what another one asked.
+        its speed what another one asked. Those of different `client` take turns.
         """
         thinking = Thinking.of(request.thinking)
         ids, in_thought = self.prompt_ids(request)
@@ -249,7 +256,12 @@ class Session:
         # Under its rules no call can turn out malformed, so the parser may give its pieces away at once.
         parser = Parser(self._tokenizer, in_thought=in_thought, constrained_calls=turn is not None)
         sequence = self._engine.submit(
-            ids, request.sampling, constraint=constraint, salt=salt, adapter=request.adapter
+            ids,
+            request.sampling,
+            constraint=constraint,
+            salt=salt,
+            client=client,
+            adapter=request.adapter,
         )
         return self._read(sequence, request.sampling, parser)
 
@@ -259,10 +271,11 @@ class Session:
         sampling: SamplingParams,
         *,
         salt: bytes = b"",
+        client: bytes = b"",
         adapter: str | None = None,
     ) -> Stream:
         """Go on with token ids as they are: no template, no tools, no rules. Errors as of stream()."""
-        sequence = self._engine.submit(token_ids, sampling, salt=salt, adapter=adapter)
+        sequence = self._engine.submit(token_ids, sampling, salt=salt, client=client, adapter=adapter)
         return self._read(sequence, sampling, Parser(self._tokenizer))
 
     def _read(self, sequence: Sequence, sampling: SamplingParams, parser: Parser) -> Stream:

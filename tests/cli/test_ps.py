@@ -14,19 +14,37 @@ from support.serving import ADMIN, KEY, start
 
 
 def test_rows():
+    models = [
+        {"name": "e2b", "aliases": ["gpt"], "state": "open", "context_tokens": 4096, "expires_s": None},
+        {"name": "e4b", "aliases": [], "state": "open", "context_tokens": 2048, "expires_s": 4671.0},
+        {"name": "31b", "aliases": [], "state": "closed", "context_tokens": None, "expires_s": None},
+    ]
+    memory = dict(
+        zip(
+            ["ceiling", "weights", "kv", "prefix", "responses", "working", "resident"],
+            range(1, 8),
+            strict=True,
+        )
+    )
     status = {
-        "pid": 7, "model": "e2b", "aliases": ["gpt"], "since": 1000, "context_tokens": 4096, "answers": 3,
-        "most_answers": 64, "live_sequences": 2, "waiting_sequences": 1, "kv_bytes": 21_000_000,
-        "kv_ceiling_bytes": 67_000_000, "generated_tokens": 1234,
+        "pid": 7, "models": models, "since": 1000, "answers": 3, "most_answers": 64, "live_sequences": 2,
+        "waiting_sequences": 1, "generated_tokens": 1234,
+        "memory": {name: size * 10**9 for name, size in memory.items()},
     }  # fmt: skip
-    assert rows(status, 1000 + 3661) == {
-        "model": "e2b, gpt",
-        "process": "7, up 1 h 01 min",
-        "answers": "3 of 64 (2 computing, 1 waiting)",
-        "context": "4,096 tokens",
-        "memory": "21 MB for keys and values, 67 MB at most",
-        "output": "1,234 tokens so far",
-    }
+    assert rows(status, 1000 + 3661) == [
+        ("model", "e2b, gpt: open, 4,096 tokens of context"),
+        ("model", "e4b: open, 2,048 tokens of context, closes in 10 s"),
+        ("model", "31b: closed"),
+        ("process", "7, up 1 h 01 min"),
+        ("answers", "3 of 64 (2 computing, 1 waiting)"),
+        ("memory", "1,000 MB at most, 7,000 MB in use"),
+        (
+            "",
+            "2,000 MB weights, 3,000 MB keys and values (4,000 MB of them kept), 5,000 MB responses, "
+            "6,000 MB set aside to work",
+        ),
+        ("output", "1,234 tokens so far"),
+    ]
 
 
 def test_a_running_server_is_shown_and_stopped(gem, monkeypatch):
@@ -39,7 +57,7 @@ def test_a_running_server_is_shown_and_stopped(gem, monkeypatch):
         assert refused.code == 1
         assert "admin key" in refused.err
         monkeypatch.setenv("GEMSTEAD_ADMIN_KEY", ADMIN)
-        assert json.loads(gem("ps", "--json", *place).out)["model"] == "pebble"
+        assert json.loads(gem("ps", "--json", *place).out)["models"][0]["name"] == "pebble"
         assert "pebble" in gem("ps", *place).out
         assert gem(stop.name, *place).out.endswith("is stopping\n")
         assert running.process.wait(20) == 0

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from gemstead.cli.screen import Screen
-from gemstead.cli.serve import ADMIN_VARIABLE, KEY_VARIABLE, access_of, words_of
+from gemstead.cli.serve import (
+    ADMIN_VARIABLE,
+    KEY_VARIABLE,
+    access_of,
+    keep_alive_of,
+    named_by,
+    words_of,
+)
 from gemstead.errors import ConfigError
 
 KEY = "a-key-0123456789abc"
@@ -57,6 +66,46 @@ def test_an_empty_variable_or_file_is_no_key(access, monkeypatch, tmp_path):
     monkeypatch.setenv(KEY_VARIABLE, "")
     with pytest.raises(ConfigError, match="is empty"):
         access("127.0.0.1")
+
+
+def test_each_alias_means_one_model():
+    one = {"e2b": "e2b"}
+    assert named_by(("gpt", "o=e2b"), one) == {"e2b": ["gpt", "o"]}
+    two = {"e2b": "e2b", "stone": "stone", "a/stone.gguf": "stone"}
+    assert named_by(("gpt=stone", "o=a/stone.gguf"), two) == {"e2b": [], "stone": ["gpt", "o"]}
+    for aliases, names in [
+        (("gpt",), two),
+        (("gpt=x",), two),
+        (("stone",), one | {"stone": "stone"}),
+        (("=e2b",), one),
+    ]:
+        with pytest.raises(ConfigError, match="names none"):
+            named_by(aliases, names)
+    for aliases in (("e2b",), ("gpt", "gpt=e2b")):
+        with pytest.raises(ConfigError, match="taken already"):
+            named_by(aliases, one)
+
+
+def test_how_long_models_are_kept():
+    assert keep_alive_of(None, 1) == math.inf
+    assert keep_alive_of(None, 2) == 300
+    assert keep_alive_of("10m", 1) == 600
+    with pytest.raises(ConfigError, match="--keep-alive is 'soon'"):
+        keep_alive_of("soon", 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--memory", "150MB"], "pebble can never be opened within 150,000,000 bytes"),
+        (["pebble", "pebble"], "two models are called pebble"),
+        (["--drafter", "x.gguf", "pebble", "PEBBLE"], "belongs to one model"),
+    ],
+)
+def test_mistakes_before_it_listens(gem, args, said):
+    ran = gem("serve", "--port", "0", *args)
+    assert ran.code == 1
+    assert said in ran.err
 
 
 def test_short_keys_are_refused(access, monkeypatch):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gemstead.engine.engine import Engine
+from gemstead.engine.options import EngineOptions
 from gemstead.engine.pages import PageBudget, Pages
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Scheduler, fair_shares
 from gemstead.engine.sequence import Sequence
 from gemstead.spec.model import PoolSpec
 from gemstead.types import SamplingParams
+from support.hashing_backend import HashingBackend
 
 POOLS = (PoolSpec("sliding", 1, 2, 8, (0,)), PoolSpec("full", 1, 4, None, (1,)))
 
@@ -22,9 +25,9 @@ def make(pages=40, max_rows=12, max_sequences=4, draft_tokens=3):
     return held, Scheduler(held, score_rows=5, **rules)
 
 
-def sequence(pages, prompt, generated=0, n_cached=None, first=0):
+def sequence(pages, prompt, generated=0, n_cached=None, first=0, client=b""):
     ids = list(range(first, first + prompt))
-    made = Sequence(ids, 300, Sampler(SamplingParams(seed=0), ids, 1000), pages.new_table())
+    made = Sequence(ids, 300, Sampler(SamplingParams(seed=0), ids, 1000), pages.new_table(), client=client)
     made.ids += [9] * generated
     made.n_cached = (len(made.ids) - 1 if generated else 0) if n_cached is None else n_cached
     return made
@@ -146,3 +149,47 @@ def test_remove_from_the_queue():
     scheduler.waiting.append(made)
     scheduler.remove(made)
     assert not scheduler.waiting
+
+
+def test_clients_take_turns():
+    pages, scheduler = make(max_sequences=3)
+    greedy = [sequence(pages, 3, first=10 * i, client=b"a") for i in range(5)]
+    modest = sequence(pages, 3, first=100, client=b"b")
+    other = sequence(pages, 3, first=200, client=b"c")
+    scheduler.waiting.extend([*greedy, modest, other])
+    scheduler.admit()
+    assert scheduler.live == [greedy[0], modest, other]
+    scheduler.remove(other)
+    scheduler.admit()
+    assert scheduler.live == [greedy[0], modest, greedy[1]]  # nobody else waits
+    late = sequence(pages, 3, first=300, client=b"b")
+    scheduler.waiting.append(late)
+    scheduler.remove(greedy[0])
+    scheduler.admit()
+    assert scheduler.live[-1] is greedy[2]  # one each: who waited longest
+    assert list(scheduler.waiting) == [*greedy[3:], late]
+
+
+def test_who_lost_its_pages_comes_before_all_clients():
+    pages, scheduler = make(max_sequences=2)
+    lost = sequence(pages, 3, client=b"a")
+    scheduler.waiting.extend([lost, sequence(pages, 3, first=50, client=b"a")])
+    scheduler.admit()
+    scheduler.preempt(lost)
+    scheduler.waiting.append(sequence(pages, 3, first=90, client=b"b"))
+    scheduler.admit()
+    assert scheduler.live[-1] is lost
+
+
+def test_a_long_prompt_never_takes_a_token_from_others():
+    engine = Engine(HashingBackend(), EngineOptions(max_rows=16, page_tokens=4, draft_tokens=0))
+    talking = engine.submit([1, 2, 3], SamplingParams(max_tokens=40), eos_ids=[])
+    engine.step()
+    long = engine.submit([5] * 300, SamplingParams(max_tokens=1), eos_ids=[])
+    steps = 0
+    while not long.outputs:
+        before = talking.num_generated
+        engine.step()
+        steps += 1
+        assert talking.num_generated == before + 1  # every step has at most one chunk, and a token for it
+    assert steps >= 300 // 16

@@ -22,8 +22,8 @@ def fresh() -> Iterator[Any]:
     """Start servers of one's own; they are ended with the test."""
     started: list[Running] = []
 
-    def begin(*args: str, keys: bool = False) -> Running:
-        started.append(start(*args, keys=keys))
+    def begin(*args: str, keys: bool = False, models: tuple[str, ...] = ("pebble",)) -> Running:
+        started.append(start(*args, keys=keys, models=models))
         return started[-1]
 
     yield begin

@@ -56,7 +56,9 @@ def test_metrics_count(server):
     assert after["gemstead_time_to_first_token_seconds_count"] > before.get(
         "gemstead_time_to_first_token_seconds_count", 0
     )
-    assert 0 < after["gemstead_kv_bytes"] <= after["gemstead_kv_ceiling_bytes"]
+    assert (
+        0 < after['gemstead_kv_bytes{model="pebble"}'] <= after['gemstead_kv_ceiling_bytes{model="pebble"}']
+    )
 
 
 def open_stream(running):

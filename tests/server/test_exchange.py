@@ -61,8 +61,8 @@ def test_one_end_for_everybody_and_nothing_left(fresh):
         ("bad", "400"): each,
     }
     after = running.wait_idle()
-    assert after["kv_bytes"] == before["kv_bytes"]
+    assert after["memory"]["kv"] == before["memory"]["kv"]
     assert after["waiting_sequences"] == 0
     figures = running.get("/metrics")[1]
     live = next(line for line in figures.splitlines() if line.startswith("gemstead_kv_pages_live"))
-    assert live == "gemstead_kv_pages_live 0.0"
+    assert live == 'gemstead_kv_pages_live{model="pebble"} 0.0'

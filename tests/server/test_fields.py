@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from gemstead.server import anthropic, ollama, openai
@@ -15,6 +17,7 @@ from gemstead.server.fields import (
     only,
     read,
     record,
+    seconds,
     text,
     texts,
     whole,
@@ -66,3 +69,26 @@ def test_a_long_value_is_not_repeated():
 def test_every_field_of_a_table_says_what_it_does(table):
     assert all(field.about for field in table.values())
     assert docs_table(table).count("\n") == len(table) + 1
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (0, 0),
+        (2.5, 2.5),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("300ms", 0.3),
+        ("12", 12),
+        (-1, math.inf),
+        ("-1m", math.inf),
+    ],
+)
+def test_durations(given, wanted):
+    assert seconds(given, "keep_alive") == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("given", ["soon", "", "5 m", "5d", "1e3", True, None, [], math.nan])
+def test_no_durations(given):
+    with pytest.raises(Refusal, match="keep_alive"):
+        seconds(given, "keep_alive")

@@ -366,7 +366,7 @@ def test_leaving_a_stream_frees_its_place(client, server):
     next(iter(stream))
     stream.close()
     after = server.wait_idle()
-    assert after["kv_bytes"] == before["kv_bytes"]
+    assert after["memory"]["kv"] == before["memory"]["kv"]
 
 
 def test_leaving_a_whole_answer_frees_its_place(client, server):

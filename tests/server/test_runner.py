@@ -85,6 +85,19 @@ def test_too_many_are_refused_and_nobody_is_begun():
     run(scenario)
 
 
+def test_one_client_cannot_close_the_door_for_others():
+    async def scenario(runner):
+        held = {name: await runner.start([Script] * 4, name) for name in (b"a", b"b", b"c", b"d")}
+        for name in (b"a", b"e"):  # its own are too many; all together are
+            with pytest.raises(Refusal) as caught:
+                await runner.start([Script], name)
+            assert caught.value.status == 429
+        for name, jobs in held.items():
+            runner.leave(jobs, name)
+
+    run(scenario)
+
+
 def test_a_refused_beginning_gives_its_place_back():
     def broken():
         raise ValueError("no")

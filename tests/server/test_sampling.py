@@ -19,7 +19,7 @@ from gemstead.server.openai_replies import ChatEncoder, chat_reply
 from gemstead.server.refusals import Refusal, body_of, dialect_of, refusal_of
 from gemstead.server.sampling import sampling_of, seeded, thinking_of
 from gemstead.server.served import Served
-from gemstead.server.serving import Place, listen
+from gemstead.server.serving import listen
 from gemstead.types import (
     Cause,
     Done,
@@ -40,7 +40,7 @@ class Model:
     sampling: SamplingParams = field(default_factory=lambda: SamplingParams(top_k=7))
 
 
-SERVED = Served("pebble", Model(), ("gpt",))  # type: ignore[arg-type]
+SERVED = Served(Model())  # type: ignore[arg-type]
 CALL = ToolCall("look", {"at": "sky"}, "call_1")
 EVENTS: list[Any] = [
     ThoughtDelta("Hm."),
@@ -129,7 +129,7 @@ def test_whole_and_streamed_replies_hold_the_same():
     assert whole["message"]["reasoning"] == whole["message"]["reasoning_content"] == "Hm."
     assert whole["message"]["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"at": "sky"}'}
     text = b"".join(
-        [(e := ChatEncoder("m", 1, True, None)).opening(), e.encode(0, EVENTS), e.closing(answer().usage)]
+        [(e := ChatEncoder("m", 1, True)).opening(), e.encode(0, EVENTS), e.closing(answer().usage)]
     ).decode()
     assert text.endswith("data: [DONE]\n\n")
     assert text.count('"name":"look"') == text.count('"id":"call_1"') == 1
@@ -180,20 +180,12 @@ def test_dialects():
     ]
 
 
-def test_names():
-    for name in ("pebble", "gpt", "pebble:latest"):
-        SERVED.check_name(name)
-    with pytest.raises(Refusal) as caught:
-        SERVED.check_name("other")
-    assert caught.value.status == 404
-
-
 def test_a_place_can_be_taken_once():
     first = listen("127.0.0.1", 0)
     first.socket.listen()
     port = int(first.url.rpartition(":")[2])
     with first.socket, pytest.raises(ConfigError, match="--port"):
-        listen(Place().host, port)
+        listen("127.0.0.1", port)
     with pytest.raises(ConfigError, match="no server answers"):
         ask("GET", "/", "127.0.0.1", port, None)
     assert callable(status_of)

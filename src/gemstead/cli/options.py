@@ -19,6 +19,7 @@ from gemstead.errors import InputError
 from gemstead.types import EFFORTS, KV_FORMATS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
+    from gemstead.backend.base import Capabilities
     from gemstead.model import Model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,8 +104,8 @@ class Options:
             raise click.UsageError(str(error), click.get_current_context()) from None
         return cls(sampling=sampling, **values)
 
-    def open(self, model: str) -> Model:
-        """Open the model the way these options say."""
+    def open(self, model: str, memory: Callable[[Capabilities], int] | None = None) -> Model:
+        """Open the model the way these options say; `memory` decides about K/V where --memory does not."""
         more: dict[str, Any] = {}
         if self.adapter is not None:
             more["adapters"] = {self.adapter: absolute(self.adapter)}
@@ -113,7 +114,7 @@ class Options:
             backend=self.backend,
             drafter=self.drafter,
             threads=self.threads,
-            memory=self.memory,
+            memory=self.memory if memory is None else memory,
             context=self.context,
             kv=self.kv,
             prefix_cache_dir=self.prefix_cache_dir,
@@ -145,13 +146,15 @@ thinking_option = click.option(
     help=f"Think before answering: {THINKING}.",
 )
 
+_memory_option = click.option(
+    "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
+)
+
 # How to open a model, beside the backend.
 _OPENING = (
     click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
-    click.option(
-        "--memory", type=Memory(), metavar="SIZE", help="The most memory for the context, such as 2GB."
-    ),
+    _memory_option,
     click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
     kv_option,
     click.option(
@@ -204,9 +207,12 @@ def with_options(command: Command, options: Sequence[Callable[[Command], Command
     return command
 
 
-def opening_options(command: Command) -> Command:
-    """Add the options that say how to open a model; the function takes them as keywords for Options."""
-    return with_options(command, (backend_option, *_OPENING))
+def serving_options(command: Command) -> Command:
+    """Add the options that say how to open models; the function takes them as keywords for Options.
+
+    --memory is left out: a server's ceiling is of all its models.
+    """
+    return with_options(command, (backend_option, *(o for o in _OPENING if o is not _memory_option)))
 
 
 def model_options(command: Command) -> Command:

@@ -51,20 +51,36 @@ def ps(host: str, port: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps(status))
         return
-    for name, value in rows(status, time.time()).items():
+    for name, value in rows(status, time.time()):
         print(f"{name:9}{value}")
 
 
-def rows(status: dict[str, Any], now: float) -> dict[str, str]:
+def rows(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
     """What is worth a line, in words."""
     minutes = int(now - status["since"]) // 60
-    return {
-        "model": ", ".join([status["model"], *status["aliases"]]),
-        "process": f"{status['pid']}, up {minutes // 60} h {minutes % 60:02} min",
-        "answers": f"{status['answers']} of {status['most_answers']} "
-        f"({status['live_sequences']} computing, {status['waiting_sequences']} waiting)",
-        "context": f"{status['context_tokens']:,} tokens",
-        "memory": f"{status['kv_bytes'] / 1e6:,.0f} MB for keys and values, "
-        f"{status['kv_ceiling_bytes'] / 1e6:,.0f} MB at most",
-        "output": f"{status['generated_tokens']:,} tokens so far",
-    }
+    memory = {name: f"{size / 1e6:,.0f} MB" for name, size in status["memory"].items()}
+    return [
+        *(("model", _model(model, now)) for model in status["models"]),
+        ("process", f"{status['pid']}, up {minutes // 60} h {minutes % 60:02} min"),
+        (
+            "answers",
+            f"{status['answers']} of {status['most_answers']} "
+            f"({status['live_sequences']} computing, {status['waiting_sequences']} waiting)",
+        ),
+        ("memory", f"{memory['ceiling']} at most, {memory['resident']} in use"),
+        (
+            "",
+            f"{memory['weights']} weights, {memory['kv']} keys and values ({memory['prefix']} of them kept), "
+            f"{memory['responses']} responses, {memory['working']} set aside to work",
+        ),
+        ("output", f"{status['generated_tokens']:,} tokens so far"),
+    ]
+
+
+def _model(model: dict[str, Any], now: float) -> str:
+    """A model's names, and how it stands."""
+    names = ", ".join([model["name"], *model["aliases"]])
+    if model["state"] != "open":
+        return f"{names}: {model['state']}"
+    left = f", closes in {max(0, model['expires_s'] - now):,.0f} s" if model["expires_s"] is not None else ""
+    return f"{names}: open, {model['context_tokens']:,} tokens of context{left}"

@@ -1,4 +1,4 @@
-"""`gemstead serve`: opens a model and answers programs over HTTP until it is told to stop.
+"""`gemstead serve`: offers models and answers programs over HTTP until it is told to stop.
 
 Notices and one line per request go to stderr; stdout stays empty but for a generated key. Keys come
 from the environment or a file, because a command line is read by everybody on the machine.
@@ -6,23 +6,35 @@ from the environment or a file, because a command line is read by everybody on t
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gemstead import pebble
 from gemstead.cli.names import DEFAULT_MODEL, check_model
-from gemstead.cli.options import Options, absolute, opening_options, thinking_option
+from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option
 from gemstead.cli.screen import Screen
 from gemstead.errors import ConfigError
+from gemstead.model import Model, useful_memory
 from gemstead.server.auth import Access, is_loopback, new_key
-from gemstead.server.served import Served
-from gemstead.server.serving import GRACE_S, PORT, WAITING, Bound, Place, listen
+from gemstead.server.budget import Budget
+from gemstead.server.fields import seconds
+from gemstead.server.refusals import Refusal
+from gemstead.server.served import Offer
+from gemstead.server.serving import GRACE_S, PORT, Bound, Ending, listen
 from gemstead.server.serving import serve as serve_until_stopped
+from gemstead.server.shelf import WAITING, Shelf, Terms
+from gemstead.spec.model import ModelSpec
+from gemstead.weights.store import open_store
 
+OLLAMA_PORT = 11434
+KEEP_ALIVE_S = 300.0  # of several models: Ollama's default
 KEY_VARIABLE, ADMIN_VARIABLE = "GEMSTEAD_API_KEY", "GEMSTEAD_ADMIN_KEY"
 EPILOG = (
     "On this machine alone (127.0.0.1) no key is needed. Anywhere else there must be one: "
@@ -32,7 +44,7 @@ EPILOG = (
 
 
 @click.command(epilog=EPILOG)
-@click.argument("model", default=DEFAULT_MODEL)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
 @click.option(
     "--port",
@@ -43,7 +55,32 @@ EPILOG = (
     help="0: any free one.",
 )
 @click.option(
-    "--alias", "aliases", multiple=True, metavar="NAME", help="Another name of the model; repeatable."
+    "--ollama-port",
+    type=click.IntRange(0, 65535),
+    is_flag=False,
+    flag_value=OLLAMA_PORT,
+    metavar="N",
+    help=f"Listen on a second port too; without N on Ollama's own, {OLLAMA_PORT}.",
+)
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME[=MODEL]",
+    help="Another name of the model; repeatable. MODEL says which of several.",
+)
+@click.option(
+    "--keep-alive",
+    metavar="TIME",
+    help="Close a model after so long without requests, such as 5m, 0 or -1 (never). "
+    "Default: never for one model, 5m for each of several.",
+)
+@click.option(
+    "--memory",
+    "ceiling",
+    type=Memory(),
+    metavar="SIZE",
+    help="The most memory for everything: weights, contexts, what is kept. Default: by what is free.",
 )
 @click.option("--api-key-file", metavar="FILE", help="Keys of users, one a line.")
 @click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="A name the server is called by.")
@@ -56,7 +93,7 @@ EPILOG = (
     default=WAITING,
     show_default=True,
     metavar="N",
-    help="Answers that may wait for room; more are refused (429).",
+    help="Answers of one client that may wait for room; more are refused (429).",
 )
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), metavar="S", help="End any answer after S seconds."
@@ -75,42 +112,100 @@ EPILOG = (
     help="Keep the responses of /v1/responses here, over a restart; otherwise in memory.",
 )
 @thinking_option
-@opening_options
-def serve(model: str, **values: Any) -> None:
+@serving_options
+def serve(models: tuple[str, ...], **values: Any) -> None:
     """Answer programs over HTTP, as OpenAI, Anthropic and Ollama do.
 
-    Without MODEL it serves pebble, the small model that comes with gemstead.
+    One MODEL is opened at once and stays open; each of several is opened when it is first asked for.
+    Without any it serves pebble, the small model that comes with gemstead.
     """
     screen = Screen()
-    own = (
-        "host",
-        "port",
-        "aliases",
-        "api_key_file",
-        "hosts",
-        "origins",
-        "max_queue",
-        "timeout",
-        "grace",
-        "store",
-    )
-    given = {name: values.pop(name) for name in own}
+    given = {name: values.pop(name) for name in _OWN}
     options = Options(**values)
-    path = check_model(model)
+    offers = offers_of(models or (DEFAULT_MODEL,), given["aliases"], options, screen)
+    keep_alive_s = keep_alive_of(given["keep_alive"], len(offers))
+    terms = Terms(keep_alive_s, given["max_queue"], given["timeout"], options.thinking)
+    shelf = Shelf(Budget.of(offers, given["ceiling"]), terms)
     store = None if given["store"] is None else absolute(given["store"])
-    place = Place(given["host"], given["port"], given["max_queue"], given["timeout"], given["grace"], store)
-    bound = listen(place.host, place.port)
+    bound = [listen(given["host"], given["port"])]
+    if given["ollama_port"] is not None:
+        bound.append(listen(given["host"], given["ollama_port"], "--ollama-port"))
     access = access_of(given, screen)
-    with screen.waiting(f"opening {model}"):
-        opened = options.open(path)
-    with opened:
-        served = Served(
-            Path(path).stem if path != model or os.sep in path else model, opened, given["aliases"]
-        )
-        screen.say(opened.note)
-        announce(screen, served, bound)
-        serve_until_stopped(served, place, access, bound, log)
+    if len(offers) == 1 and math.isinf(keep_alive_s):
+        with screen.waiting(f"opening {offers[0].name}"):
+            shelf.open_now()
+    announce(screen, shelf, bound)
+    serve_until_stopped(shelf, Ending(given["grace"], store), access, bound, log)
     screen.status("stopped")
+
+
+_OWN = (
+    *("host", "port", "ollama_port", "aliases", "keep_alive", "ceiling", "api_key_file", "hosts", "origins"),
+    *("max_queue", "timeout", "grace", "store"),
+)
+
+
+def offers_of(
+    models: Sequence[str], aliases: Sequence[str], options: Options, screen: Screen
+) -> tuple[Offer, ...]:
+    """The models by name, each looked at but not opened; ConfigError where two have one name."""
+    if len(models) > 1 and options.drafter not in (None, "none", "ngram"):
+        raise ConfigError(
+            f"the drafter {options.drafter} belongs to one model; serve that alone, or use ngram"
+        )
+    paths = {}
+    for model in models:
+        path = check_model(model)
+        name = Path(path).stem if path != model or os.sep in path else model
+        if name in paths:
+            raise ConfigError(f"two models are called {name}; give each once, in files of different names")
+        paths[name] = path
+    named = named_by(aliases, {**{name: name for name in paths}, **dict(zip(models, paths, strict=True))})
+    return tuple(_offer(name, path, tuple(named[name]), options, screen) for name, path in paths.items())
+
+
+def named_by(aliases: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
+    """The aliases of each model; `names` gives a model's name by whatever it may be called here."""
+    found: dict[str, list[str]] = {name: [] for name in names.values()}
+    taken = set(found)
+    for alias in aliases:
+        short, _, model = alias.partition("=")
+        if not model and len(found) == 1:
+            model = next(iter(found))
+        if model not in names or not short:
+            raise ConfigError(
+                f"--alias {alias} names none of the models; write NAME=MODEL with one of {', '.join(found)}"
+            )
+        if short in taken:
+            raise ConfigError(f"--alias {alias}: {short} is taken already; every name must mean one model")
+        taken.add(short)
+        found[names[model]].append(short)
+    return found
+
+
+def _offer(name: str, path: str, aliases: tuple[str, ...], options: Options, screen: Screen) -> Offer:
+    """A model as its files describe it; opening it is for later."""
+    with open_store(pebble.path() if path == DEFAULT_MODEL else path) as store:
+        spec, weights_bytes = store.spec, store.total_bytes
+    if not isinstance(spec, ModelSpec):
+        raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")
+
+    def opened(kv_bytes: int) -> Model:
+        model = options.open(path, lambda can: min(kv_bytes, useful_memory(can, options.context)))
+        screen.say(model.note)
+        return model
+
+    return Offer(name, opened, spec, weights_bytes, aliases)
+
+
+def keep_alive_of(given: str | None, num_models: int) -> float:
+    """Seconds without requests after which a model is closed; infinity is never."""
+    if given is None:
+        return math.inf if num_models == 1 else KEEP_ALIVE_S
+    try:
+        return seconds(given, "--keep-alive")
+    except Refusal as error:
+        raise ConfigError(str(error)) from None
 
 
 def access_of(given: dict[str, Any], screen: Screen) -> Access:
@@ -140,10 +235,13 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def announce(screen: Screen, served: Served, bound: Bound) -> None:
+def announce(screen: Screen, shelf: Shelf, bound: Sequence[Bound]) -> None:
     """Where it listens, and what to do with that."""
-    screen.status(f"{served.name} at {bound.url}, {served.context_tokens:,} tokens of context")
-    screen.status(f"OPENAI_BASE_URL={bound.url}/v1  ANTHROPIC_BASE_URL={bound.url}  OLLAMA_HOST={bound.url}")
+    first = bound[0].url
+    for place in shelf.places:
+        context = f", {place.context_tokens:,} tokens of context" if place.context_tokens else ""
+        screen.status(f"{place.offer.name} at {first}{context}")
+    screen.status(f"OPENAI_BASE_URL={first}/v1  ANTHROPIC_BASE_URL={first}  OLLAMA_HOST={bound[-1].url}")
     screen.status("Ctrl-C stops it")
 
 

@@ -41,7 +41,7 @@ class Engine:
         self._backend = backend
         self.options = options
         self._drafter = drafter if drafter is not None and options.draft_tokens else NoDraft()
-        can = backend.capabilities()
+        can = self._can = backend.capabilities()
         if self._drafter.needs_hidden and can.drafter is None:
             raise ConfigError(
                 "this drafter runs on the model's own draft head, but the backend has none open"
@@ -106,14 +106,15 @@ class Engine:
         constraint: Constraint | None = None,
         eos_ids: Iterable[int] | None = None,
         salt: bytes = b"",
+        client: bytes = b"",
         want_scores: bool = False,
         adapter: str | None = None,
     ) -> Sequence:
         """Queue a prompt. The output ends at `eos_ids` (None: the model's), max_tokens or the context.
 
         Sequences with different `salt` or `adapter` (the name of one the backend was opened with) share no
-        pages. With `want_scores` every row's logits are collected. InputError for bad ids or an unknown
-        adapter; CapacityError when the prompt can never fit here.
+        pages; those of one `client` take turns with others'. With `want_scores` every row's logits are
+        collected. InputError for bad ids or an unknown adapter; CapacityError when the prompt can never fit here.
         """
         number, digest = self._find_adapter(adapter)
         ids = check_ids(prompt_ids, self.spec.vocab_size)
@@ -128,6 +129,7 @@ class Engine:
             constraint=constraint,
             scores=[] if want_scores else None,
             adapter=number,
+            client=client,
         )
         if sequence.room <= 0 and not want_scores:
             sequence.finish_reason = "length"
@@ -355,11 +357,16 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Totals (of finished sequences, for tokens) and the present state."""
-        t = self._totals
+        t, pools = self._totals, self.pages.counts()
         return EngineStats(
             memory_bytes=self.options.memory_bytes,
             cache_bytes=self._cache.size_bytes,
-            pools=self.pages.counts(),
+            kept_bytes=sum(
+                pool.kept * self.options.page_tokens * cost
+                for pool, cost in zip(pools, self._can.kv_bytes_per_token, strict=True)
+            ),
+            weights_bytes=self._can.weights_bytes,
+            pools=pools,
             live_sequences=len(self.scheduler.live),
             waiting_sequences=len(self.scheduler.waiting) + len(self._arrivals),
             steps=t["steps"],

@@ -48,10 +48,15 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """What the engine has done since it was made, and what it holds now."""
+    """What the engine has done since it was made, and what it holds now.
+
+    Of cache_bytes, kept_bytes lie in pages that no sequence uses: prefixes kept for reuse.
+    """
 
     memory_bytes: int
     cache_bytes: int
+    kept_bytes: int
+    weights_bytes: int
     pools: tuple[PoolCounts, ...]
     live_sequences: int
     waiting_sequences: int

@@ -1,13 +1,14 @@
 """Which sequences run this step, and how many rows each gets.
 
-Decode rows come first, the rest of the row budget is shared evenly among prompts still being read.
-Pages go to the oldest: when they run out the youngest sequence loses its own and is computed again
-later. Decides nothing about tokens; engine.py carries the plan out.
+Clients take turns: who has the least under way is let in next. Decode rows come first, the rest of the
+row budget is shared evenly among prompts still being read. Pages go to the oldest: when they run out the
+youngest sequence loses its own and is computed again later. Decides nothing about tokens; engine.py
+carries the plan out.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass
@@ -85,9 +86,9 @@ class Scheduler:
         self._pages.release(sequence.table)
 
     def admit(self) -> None:
-        """Let waiting sequences in, in order, while their prompts surely fit beside the live ones."""
+        """Let waiting sequences in, in fair order, while their prompts surely fit beside the live ones."""
         while self.waiting and len(self.live) < self._max_sequences:
-            sequence = self.waiting[0]
+            sequence = self._next()
             if sequence.scores is None:
                 sequence.n_cached = self._pages.reuse(sequence.table, sequence.ids)
             reading = [(s.table, len(s.ids)) for s in [*self.live, sequence]]
@@ -97,13 +98,21 @@ class Scheduler:
                 return
             if sequence.num_generated == 0:
                 sequence.cached_tokens = sequence.n_cached
-            self.live.append(self.waiting.popleft())
+            self.waiting.remove(sequence)
+            self.live.append(sequence)
+
+    def _next(self) -> Sequence:
+        """Who lost its pages comes first, then clients with the least under way, then who waited longest."""
+        if self.waiting[0].was_preempted:
+            return self.waiting[0]
+        busy = Counter(sequence.client for sequence in self.live)
+        return min(self.waiting, key=lambda sequence: busy[sequence.client])
 
     def preempt(self, sequence: Sequence) -> None:
         """Take all pages of a live sequence; it waits, first in line, and is computed again."""
         self.live.remove(sequence)
         self._pages.release(sequence.table)
-        sequence.n_cached = 0
+        sequence.n_cached, sequence.was_preempted = 0, True
         if sequence.scores is not None:
             sequence.scores.clear()
         self.waiting.appendleft(sequence)

@@ -57,6 +57,7 @@ class Sequence:
     `limit` is the most ids (prompt and output) it may come to. `hidden` is the backend's hidden
     state of the row that produced the last id: what a drafter starts from. `scores`, where asked
     for, collects the logits of every row. `adapter` is the number of its adapter in the backend, or 0.
+    `client` is whose it is: the scheduler is fair between them.
     """
 
     ids: list[int]
@@ -67,9 +68,11 @@ class Sequence:
     constraint: Constraint | None = None
     scores: list[Floats] | None = None
     adapter: int = 0
+    client: bytes = b""
 
     prompt_tokens: int = 0
     n_cached: int = 0
+    was_preempted: bool = False
     hidden: Floats | None = None
     outputs: deque[Accepted] = field(default_factory=deque)
     finish_reason: FinishReason | None = None

@@ -7,7 +7,6 @@ that both share.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from starlette.routing import Route
 
 from gemstead.server.anthropic_replies import MessageEncoder, message_reply
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk, salt_of
+from gemstead.server.exchange import Desk, whose
 from gemstead.server.fields import (
     Field,
     anything,
@@ -34,7 +33,9 @@ from gemstead.server.fields import (
 )
 from gemstead.server.openai_messages import MAX_MESSAGES, MAX_TOOLS, decoded, small, tool_of, unique
 from gemstead.server.refusals import wrong
+from gemstead.server.runner import Begin
 from gemstead.server.sampling import EFFORT_WORDS, MAX_STOPS, SAMPLING, effort, sampling_of
+from gemstead.server.served import Served
 from gemstead.types import (
     MediaPart,
     Message,
@@ -91,10 +92,8 @@ _THINKING = {
 _OUTPUT = {"effort": Field(one_of(*EFFORT_WORDS), ""), "format": Field(record, "")}
 
 
-def parse(body: dict[str, Any], table: Mapping[str, Field], desk: Desk) -> tuple[Request, dict[str, Any]]:
-    """A body as a Request and its checked fields. A Refusal names the field at fault."""
-    given = read(body, table)
-    desk.served.check_name(need(given, "model"))
+def parse(given: dict[str, Any], served: Served) -> Request:
+    """Checked fields as a Request. A Refusal names the field at fault."""
     messages = [
         m for i, entry in enumerate(need(given, "messages")) for m in _messages(entry, f"messages[{i}].")
     ]
@@ -106,16 +105,15 @@ def parse(body: dict[str, Any], table: Mapping[str, Field], desk: Desk) -> tuple
     choice, is_parallel = _choice(given.get("tool_choice"), tools)
     output = read(given.get("output_config", {}), _OUTPUT, "output_config.")
     fields = {**given, **({"stop": given["stop_sequences"]} if "stop_sequences" in given else {})}
-    request = Request(
+    return Request(
         messages=tuple(messages),
         tools=tools,
-        sampling=sampling_of(fields, desk.served),
-        thinking=_thinking(given.get("thinking"), output.get("effort"), desk.served.thinking),
+        sampling=sampling_of(fields, served),
+        thinking=_thinking(given.get("thinking"), output.get("effort"), served.thinking),
         tool_choice=choice,
         parallel_tool_calls=is_parallel,
         output=_format(output.get("format")),
     )
-    return request, given
 
 
 def _messages(entry: dict[str, Any], where: str) -> list[Message]:
@@ -234,16 +232,22 @@ def routes(desk: Desk) -> list[Route]:
     """The endpoints."""
 
     async def messages(http: HttpRequest) -> Response:
-        request, given = parse(await read_object(http), MESSAGES, desk)
+        given = read(await read_object(http), MESSAGES)
+        model = need(given, "model")
         need(given, "max_tokens")
-        begin = [partial(desk.served.model.session.stream, request, salt=salt_of(http))]
+
+        def prepare(served: Served) -> list[Begin]:
+            return [partial(served.model.session.stream, parse(given, served), **whose(http))]
+
         if given.get("stream"):
-            return await desk.streamed(http, begin, MessageEncoder(given["model"]))
-        return JSONResponse(message_reply(given["model"], (await desk.whole(http, begin))[0]))
+            return await desk.streamed(http, model, prepare, MessageEncoder(model))
+        _, answers = await desk.whole(http, model, prepare)
+        return JSONResponse(message_reply(model, answers[0]))
 
     async def count(http: HttpRequest) -> Response:
-        request, _ = parse(await read_object(http), _PROMPT, desk)
-        ids, _ = await asyncio.to_thread(desk.served.model.session.prompt_ids, request)
+        given = read(await read_object(http), _PROMPT)
+        async with desk.shelf.using(desk.shelf.place(need(given, "model"))) as served:
+            ids, _ = await asyncio.to_thread(served.model.session.prompt_ids, parse(given, served))
         return JSONResponse({"input_tokens": len(ids)})
 
     return [

@@ -36,13 +36,13 @@ def make_app(
     desk: Desk, store: ResponseStore, access: Access, log: Callable[[str], None], stop: Callable[[], None]
 ) -> ASGIApp:
     """The whole application. `log` takes one line per request, `stop` ends the server."""
-    metrics = Metrics(desk)
+    metrics = Metrics(desk, store)
     routes: list[Route] = [
         *openai.routes(desk),
         *responses.routes(desk, store),
         *anthropic.routes(desk),
         *ollama.routes(desk),
-        *control.routes(desk, metrics, stop),
+        *control.routes(desk, store, metrics, stop),
     ]
     known = frozenset(route.path for route in routes)
     refusing = dict.fromkeys((Exception, GemsteadError, HTTPException), _refused)

@@ -14,25 +14,28 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from gemstead.engine.options import EngineOptions
 from gemstead.engine.sequence import check_ids
 from gemstead.server.body import read_object
 from gemstead.server.exchange import Desk
 from gemstead.server.fields import Field, anything, need, read, text
-from gemstead.server.metrics import Metrics
+from gemstead.server.metrics import Metrics, memory_of
 from gemstead.server.refusals import Refusal
+from gemstead.server.responses_store import ResponseStore
+from gemstead.server.shelf import Place
 
 _TOKENIZE = {"text": Field(text, ""), "model": Field(text, "")}
 _DETOKENIZE = {"tokens": Field(anything, ""), "model": Field(text, "")}
 
 
-def routes(desk: Desk, metrics: Metrics, stop: Callable[[], None]) -> list[Route]:
+def routes(desk: Desk, store: ResponseStore, metrics: Metrics, stop: Callable[[], None]) -> list[Route]:
     """The endpoints."""
 
     async def live(_: HttpRequest) -> Response:
         return JSONResponse({"status": "live"})
 
     async def ready(_: HttpRequest) -> Response:
-        if desk.runner.is_ready:
+        if desk.shelf.is_ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "stopping"}, 503, {"Retry-After": "5"})
 
@@ -42,7 +45,7 @@ def routes(desk: Desk, metrics: Metrics, stop: Callable[[], None]) -> list[Route
 
     async def status(http: HttpRequest) -> Response:
         require_admin(http)
-        return JSONResponse(status_of(desk))
+        return JSONResponse(status_of(desk, store))
 
     async def end(http: HttpRequest) -> Response:
         require_admin(http)
@@ -51,13 +54,23 @@ def routes(desk: Desk, metrics: Metrics, stop: Callable[[], None]) -> list[Route
 
     async def tokenize(http: HttpRequest) -> Response:
         given = read(await read_object(http), _TOKENIZE)
-        tokenizer = desk.served.model.tokenizer
-        return JSONResponse({"tokens": await asyncio.to_thread(tokenizer.encode, need(given, "text"))})
+        said = need(given, "text")
+        async with desk.shelf.using(place_of(given)) as served:
+            ids = await asyncio.to_thread(served.model.tokenizer.encode, said)
+        return JSONResponse({"tokens": ids})
 
     async def detokenize(http: HttpRequest) -> Response:
-        given = need(read(await read_object(http), _DETOKENIZE), "tokens")
-        ids = check_ids(given, desk.served.model.tokenizer.vocab_size)
-        return JSONResponse({"text": desk.served.model.tokenizer.decode(ids)})
+        given = read(await read_object(http), _DETOKENIZE)
+        tokens = need(given, "tokens")
+        async with desk.shelf.using(place_of(given)) as served:
+            ids = check_ids(tokens, served.model.tokenizer.vocab_size)
+            return JSONResponse({"text": served.model.tokenizer.decode(ids)})
+
+    def place_of(given: dict[str, Any]) -> Place:
+        """The model that is named; where there is one, it need not be."""
+        if len(desk.shelf.places) == 1 and "model" not in given:
+            return desk.shelf.places[0]
+        return desk.shelf.place(need(given, "model"))
 
     async def root(_: HttpRequest) -> Response:
         return PlainTextResponse("gemstead is running")
@@ -83,20 +96,42 @@ def require_admin(http: HttpRequest) -> None:
         raise Refusal(403, "this needs the admin key", code="admin_only")
 
 
-def status_of(desk: Desk) -> dict[str, Any]:
+def status_of(desk: Desk, store: ResponseStore) -> dict[str, Any]:
     """What runs, and the memory it holds against its ceiling."""
-    stats, served = desk.served.model.stats(), desk.served
+    shelf = desk.shelf
+    models = [_status(place) for place in shelf.places]
     return {
         "pid": os.getpid(),
-        "model": served.name,
-        "aliases": list(served.aliases),
-        "since": served.since,
-        "context_tokens": served.context_tokens,
-        "answers": desk.runner.admitted,
-        "most_answers": desk.runner.max_requests,
+        "since": min(place.offer.since for place in shelf.places),
+        "models": models,
+        **{name: sum(model[name] for model in models) for name in _SUMMED},
+        "most_answers": shelf.terms.max_waiting + EngineOptions().max_sequences,
+        "memory": memory_of(shelf, store),
+    }
+
+
+_SUMMED = ("answers", "live_sequences", "waiting_sequences", "generated_tokens")
+
+
+def _status(place: Place) -> dict[str, Any]:
+    """One model."""
+    about = {
+        "name": place.offer.name,
+        "aliases": list(place.offer.aliases),
+        "state": place.state,
+        "waiting": place.waiting,
+        "context_tokens": place.context_tokens,
+        "expires_s": place.expires_s,
+    }
+    if place.opened is None:
+        return {**about, **dict.fromkeys(_SUMMED, 0), "weights_bytes": 0, "kv_bytes": 0}
+    stats = place.opened.served.model.stats()
+    return {
+        **about,
+        "answers": place.opened.runner.admitted,
         "live_sequences": stats.live_sequences,
         "waiting_sequences": stats.waiting_sequences,
-        "kv_bytes": stats.cache_bytes,
-        "kv_ceiling_bytes": stats.memory_bytes,
         "generated_tokens": stats.generated_tokens,
+        "weights_bytes": stats.weights_bytes,
+        "kv_bytes": stats.cache_bytes,
     }

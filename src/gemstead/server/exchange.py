@@ -7,10 +7,10 @@ stream has had exactly one terminal event. Knows no API: an Encoder gives the by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypedDict
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import StreamingResponse
@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 from gemstead.errors import CapacityError
 from gemstead.server.answers import Answer, together
 from gemstead.server.refusals import Refusal, refusal_of
-from gemstead.server.runner import Begin, Job, Runner
+from gemstead.server.runner import Begin, Job
 from gemstead.server.served import Served
+from gemstead.server.shelf import Opened, Shelf
 from gemstead.types import Done, Event, Failed, Usage
 
 PING_S = 10.0  # proxies and clients give up on a silent connection after 30 s to 60 s
@@ -63,46 +64,109 @@ class Record:
     outcome: str = "-"
 
 
+Prepare: TypeAlias = Callable[[Served], Listing[Begin]]
+
+
 @dataclass(frozen=True)
 class Desk:
-    """What every API needs to serve a request."""
+    """What every API needs to serve a request. `prepare` says what to begin, once the model is open."""
 
-    served: Served
-    runner: Runner
+    shelf: Shelf
 
-    async def begin(self, http: HttpRequest, begin: Listing[Begin]) -> list[Job]:
-        """Start answers; the record of the request remembers the model."""
-        record_of(http).model = self.served.name
-        return await self.runner.start(begin)
-
-    async def whole(self, http: HttpRequest, begin: Listing[Begin]) -> list[Answer]:
-        """All answers to their ends. A failure raises; so does a client that has gone (ClientGone)."""
-        jobs = await self.begin(http, begin)
-        gathering = asyncio.gather(*(_gathered(job) for job in jobs))
+    async def whole(self, http: HttpRequest, model: str, prepare: Prepare) -> tuple[Served, list[Answer]]:
+        """The model and all answers to their ends. A failure raises; so does a client that has gone."""
+        exchange = Exchange(self.shelf, http, model)
+        working = asyncio.ensure_future(exchange.answers(prepare))
         leaving = asyncio.ensure_future(_gone(http))
         try:
-            first: set[asyncio.Future[Any]] = {gathering, leaving}
+            first: set[asyncio.Future[Any]] = {working, leaving}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            if not gathering.done():
+            if not working.done():
                 raise ClientGone
-            answers = gathering.result()
+            served, answers = working.result()
         finally:
             leaving.cancel()
-            gathering.cancel()
-            self.runner.leave(jobs)
-            _remember(record_of(http), jobs)
+            await exchange.end(working)
         for answer in answers:
             failed = _failure(answer.end)
             if failed is not None:
                 raise failed
-        return answers
+        return served, answers
 
-    async def streamed(self, http: HttpRequest, begin: Listing[Begin], encoder: Encoder) -> StreamingResponse:
-        """A response that streams the answers as `encoder` writes them."""
-        jobs = await self.begin(http, begin)
-        record = record_of(http)
-        record.is_streamed = True
-        return _Streaming(self.runner, jobs, encoder, record)
+    async def streamed(
+        self, http: HttpRequest, model: str, prepare: Prepare, encoder: Encoder
+    ) -> StreamingResponse:
+        """A response that streams the answers as `encoder` writes them.
+
+        A refusal is a status, unless the model takes so long to open that the stream must begin before.
+        """
+        exchange = Exchange(self.shelf, http, model)
+        exchange.record.is_streamed = True
+        beginning = asyncio.ensure_future(exchange.begin(prepare))
+        try:
+            await asyncio.wait({beginning}, timeout=PING_S)
+            if beginning.done():
+                beginning.result()
+        except BaseException:
+            await exchange.end(beginning)
+            raise
+        return _Streaming(exchange, beginning, encoder)
+
+
+class Exchange:
+    """One request's hold on a model and its answers there, let go of by `end` however far it came."""
+
+    def __init__(self, shelf: Shelf, http: HttpRequest, model: str) -> None:
+        self._shelf, self._place = shelf, shelf.place(model)
+        self._client = client_of(http)
+        self._opened: Opened | None = None
+        self.jobs: list[Job] = []
+        self.record = record_of(http)
+        self.record.model = self._place.offer.name
+
+    async def begin(self, prepare: Prepare) -> Served:
+        """Wait for the model and start the answers."""
+        self._opened = await self._shelf.hold(self._place)
+        served = self._opened.served
+        self.jobs = await self._opened.runner.start(prepare(served), self._client)
+        return served
+
+    async def answers(self, prepare: Prepare) -> tuple[Served, list[Answer]]:
+        """All answers, to their ends."""
+        served = await self.begin(prepare)
+        return served, list(await asyncio.gather(*(_gathered(job) for job in self.jobs)))
+
+    async def end(self, task: asyncio.Task[Any]) -> None:
+        """Stop the task that works on this, cancel what it began, and let the model rest."""
+        task.cancel()
+        try:
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # was told where it mattered
+        finally:
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                opened.runner.leave(self.jobs, self._client)
+                self._shelf.leave(self._place)
+            _remember(self.record, self.jobs)
+
+
+def client_of(http: HttpRequest) -> bytes:
+    """Whose requests take turns with those of others: a key's, from one address."""
+    address = http.client.host if http.client is not None else ""
+    return salt_of(http) + address.encode()
+
+
+class Whose(TypedDict):
+    """What a session is told of the caller."""
+
+    salt: bytes
+    client: bytes
+
+
+def whose(http: HttpRequest) -> Whose:
+    """The caller as sessions know it."""
+    return Whose(salt=salt_of(http), client=client_of(http))
 
 
 def salt_of(http: HttpRequest) -> bytes:
@@ -121,23 +185,30 @@ def record_of(http: HttpRequest) -> Record:
 class _Streaming(StreamingResponse):
     """A stream whose answers leave the runner however it ends."""
 
-    def __init__(self, runner: Runner, jobs: list[Job], encoder: Encoder, record: Record) -> None:
+    def __init__(self, exchange: Exchange, beginning: asyncio.Task[Served], encoder: Encoder) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(_bytes(jobs, encoder, record), media_type=encoder.media_type, headers=headers)
-        self._runner, self._jobs, self._record = runner, jobs, record
+        body = _bytes(exchange, beginning, encoder)
+        super().__init__(body, media_type=encoder.media_type, headers=headers)
+        self._exchange, self._beginning = exchange, beginning
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._runner.leave(self._jobs)
-            _remember(self._record, self._jobs)
+            await self._exchange.end(self._beginning)
 
 
-async def _bytes(jobs: list[Job], encoder: Encoder, record: Record) -> AsyncIterator[bytes]:
+async def _bytes(
+    exchange: Exchange, beginning: asyncio.Task[Served], encoder: Encoder
+) -> AsyncIterator[bytes]:
+    record = exchange.record
     try:
+        while not beginning.done():  # the model is loading
+            yield encoder.ping()
+            await asyncio.wait({beginning}, timeout=PING_S)
+        beginning.result()
         yield encoder.opening()
-        async for index, events in merged(jobs, PING_S):
+        async for index, events in merged(exchange.jobs, PING_S):
             if not events:
                 yield encoder.ping()
                 continue
@@ -149,10 +220,11 @@ async def _bytes(jobs: list[Job], encoder: Encoder, record: Record) -> AsyncIter
                 record.outcome = failed.code or "failed"
                 yield encoder.failure(failed)
                 return
-        yield encoder.closing(together([_usage(job) for job in jobs]))
-    except Exception as error:  # a bug of ours: the client still gets its end
-        record.outcome = type(error).__name__
-        yield encoder.failure(refusal_of(error))
+        yield encoder.closing(together([_usage(job) for job in exchange.jobs]))
+    except Exception as error:  # a refusal after a long load, or a bug of ours: the client still gets its end
+        refusal = refusal_of(error)
+        record.outcome = refusal.code or type(error).__name__
+        yield encoder.failure(refusal)
 
 
 async def merged(jobs: list[Job], pause_s: float) -> AsyncIterator[tuple[int, list[Event]]]:
@@ -210,6 +282,8 @@ def _usage(job: Job) -> Usage:
 
 
 def _remember(record: Record, jobs: list[Job]) -> None:
+    if not jobs:
+        return
     record.usage = together([_usage(job) for job in jobs])
     record.first_s = min((job.first_s for job in jobs if job.first_s is not None), default=None)
     if record.outcome == "-":

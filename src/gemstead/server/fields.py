@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +16,11 @@ from typing import Any, TypeAlias
 from gemstead.server.refusals import Refusal, wrong
 
 Check: TypeAlias = Callable[[Any, str], Any]
+
+_UNITS_S = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(-?)((?:[0-9]+(?:\.[0-9]*)?(?:ms|s|m|h))+|[0-9]+(?:\.[0-9]*)?)")
+_DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h|)")
+_LONGEST_S = 1e8  # three years: for ever
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,22 @@ def texts(most: int) -> Check:
         return tuple(listed)
 
     return check
+
+
+def seconds(value: Any, where: str) -> float:
+    """A duration as Ollama takes it: seconds, or a string such as 5m or 1h30m; infinity for any below 0."""
+    number_ = value
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise wrong(
+                where, f"{where} is {_shown(value)}; give seconds, or a duration such as 5m, 1h30m or -1"
+            )
+        number_ = sum(float(n) * _UNITS_S[unit] for n, unit in _DURATION_PART.findall(match[2]))
+        number_ = -number_ - 1 if match[1] else number_
+    if isinstance(number_, bool) or not isinstance(number_, int | float) or math.isnan(number_):
+        raise wrong(where, f"{where} is {_kind(value)}; give seconds, or a duration such as 5m")
+    return math.inf if number_ < 0 or number_ > _LONGEST_S else float(number_)
 
 
 def objects(most: int) -> Check:

@@ -1,11 +1,13 @@
 """Ollama's /api/chat, generate, tags, show, ps and version: fields, requests, routes.
 
-There is one model, opened when the server started; what would load, unload or change models is not
-here. Neighbours: ollama_replies.py writes, exchange.py runs.
+Models open and close by themselves (shelf.py); what would fetch, copy or remove them is not here.
+Neighbours: ollama_replies.py writes, exchange.py runs.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk, salt_of
+from gemstead.server.exchange import Desk, whose
 from gemstead.server.fields import (
     Field,
     anything,
@@ -29,13 +31,17 @@ from gemstead.server.fields import (
     read,
     record,
     refused,
+    seconds,
     text,
     whole,
 )
-from gemstead.server.ollama_replies import LineEncoder, whole_reply
+from gemstead.server.ollama_replies import LineEncoder, idle_reply, whole_reply
 from gemstead.server.openai_messages import MAX_MESSAGES, MAX_TOOLS, arguments_of, decoded, small, tools_of
 from gemstead.server.refusals import wrong
+from gemstead.server.runner import Begin
 from gemstead.server.sampling import SAMPLING, check_context, sampling_of, think
+from gemstead.server.served import Served
+from gemstead.server.shelf import Opened, Place
 from gemstead.types import (
     ROLES,
     MediaPart,
@@ -55,7 +61,7 @@ _BOTH = {
     "format": Field(anything, "json or a JSON Schema; the answer cannot but fit"),
     "options": Field(record, "see below"),
     "think": Field(anything, "true, false, a number of tokens, or an effort"),
-    "keep_alive": Field(anything, _SILENT + "the model stays open as long as the server runs"),
+    "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
     "logprobs": Field(only(False), "false only: ask on /v1/chat/completions"),
     "top_logprobs": Field(only(0), "0 only"),
     "truncate": Field(anything, _SILENT + "a prompt that is too long is refused, never cut"),
@@ -69,7 +75,7 @@ CHAT = {
     **_BOTH,
 }
 GENERATE = {
-    "prompt": Field(text, "the question"),
+    "prompt": Field(text, "the question; without one the model is opened, or closed where keep_alive is 0"),
     "system": Field(text, "instructions before it"),
     "raw": Field(flag, "true: the prompt as it is, without the chat template"),
     "images": Field(objects(0), "none: the model is open for text only"),
@@ -116,44 +122,39 @@ _MESSAGE = {
 _SHOW = {"model": Field(text, ""), "name": Field(text, ""), "verbose": Field(flag, "")}
 
 
-def parse_chat(body: dict[str, Any], desk: Desk) -> tuple[Request, dict[str, Any]]:
-    """A chat's body as a Request and its checked fields."""
-    given = read(body, CHAT)
+def parse_chat(given: dict[str, Any], served: Served) -> Request:
+    """A chat's checked fields as a Request."""
     messages = [_message(entry, f"messages[{i}].") for i, entry in enumerate(need(given, "messages"))]
-    if not messages:
-        raise wrong("messages", "messages is empty; give at least one")
-    return _request(given, messages, desk), given
+    return _request(given, messages, served)
 
 
-def parse_generate(body: dict[str, Any], desk: Desk) -> tuple[Request, dict[str, Any]]:
-    """A generate's body as a Request and its checked fields."""
-    given = read(body, GENERATE)
-    messages = [Message.user(need(given, "prompt"))]
+def parse_generate(given: dict[str, Any], served: Served) -> Request:
+    """A generate's checked fields as a Request."""
+    messages = [Message.user(given["prompt"])]
     if "system" in given:
         messages.insert(0, Message.system(given["system"]))
-    return _request(given, messages, desk), given
+    return _request(given, messages, served)
 
 
-def _request(given: Mapping[str, Any], messages: list[Message], desk: Desk) -> Request:
-    desk.served.check_name(need(given, "model"))
+def _request(given: Mapping[str, Any], messages: list[Message], served: Served) -> Request:
     return Request(
         messages=tuple(messages),
         tools=tools_of(given.get("tools", [])),
-        sampling=_sampling(given.get("options", {}), desk),
-        thinking=think(given["think"], "think") if "think" in given else desk.served.thinking,
+        sampling=_sampling(given.get("options", {}), served),
+        thinking=think(given["think"], "think") if "think" in given else served.thinking,
         output=_format(given.get("format")),
     )
 
 
-def _sampling(options: dict[str, Any], desk: Desk) -> SamplingParams:
+def _sampling(options: dict[str, Any], served: Served) -> SamplingParams:
     given = read(options, OPTIONS, "options.")
     if "num_ctx" in given:
-        check_context({"options": {"num_ctx": given["num_ctx"]}}, desk.served)
+        check_context({"options": {"num_ctx": given["num_ctx"]}}, served)
     if "repeat_penalty" in given:
         given["repetition_penalty"] = given.pop("repeat_penalty")
     if given.get("num_predict", -1) >= 0:
         given["max_tokens"] = given["num_predict"]
-    return sampling_of(given, desk.served)
+    return sampling_of(given, served)
 
 
 def _message(entry: dict[str, Any], where: str) -> Message:
@@ -197,44 +198,52 @@ def _format(value: Any) -> OutputFormat | None:
 def routes(desk: Desk) -> list[Route]:
     """The endpoints."""
 
-    async def answer(
-        http: HttpRequest, request: Request, given: dict[str, Any], *, is_chat: bool
-    ) -> Response:
-        session = desk.served.model.session
-        begin = partial(session.stream, request, salt=salt_of(http))
-        if given.get("raw"):
-            ids = desk.served.raw_ids(given["prompt"])
-            begin = partial(session.continuation, ids, request.sampling, salt=salt_of(http))
+    async def answer(http: HttpRequest, given: dict[str, Any], *, is_chat: bool) -> Response:
+        model = need(given, "model")
+        if "keep_alive" in given and http.state.caller.right == "admin":
+            desk.shelf.keep(desk.shelf.place(model), given["keep_alive"])
+        if not given.get("messages" if is_chat else "prompt"):
+            return await opened(model, given, is_chat=is_chat)
+
+        def prepare(served: Served) -> list[Begin]:
+            session, request = (
+                served.model.session,
+                (parse_chat if is_chat else parse_generate)(given, served),
+            )
+            if given.get("raw"):
+                ids = served.raw_ids(given["prompt"])
+                return [partial(session.continuation, ids, request.sampling, **whose(http))]
+            return [partial(session.stream, request, **whose(http))]
+
         if given.get("stream", True):
-            return await desk.streamed(http, [begin], LineEncoder(given["model"], is_chat=is_chat))
-        return JSONResponse(
-            whole_reply(given["model"], (await desk.whole(http, [begin]))[0], is_chat=is_chat)
-        )
+            return await desk.streamed(http, model, prepare, LineEncoder(model, is_chat=is_chat))
+        _, answers = await desk.whole(http, model, prepare)
+        return JSONResponse(whole_reply(model, answers[0], is_chat=is_chat))
+
+    async def opened(model: str, given: dict[str, Any], *, is_chat: bool) -> Response:
+        """Nothing was asked: open the model, which keep_alive 0 then closes."""
+        is_closing = given.get("keep_alive") == 0
+        if not is_closing:
+            async with desk.shelf.using(desk.shelf.place(model)):
+                pass
+        return JSONResponse(idle_reply(model, "unload" if is_closing else "load", is_chat=is_chat))
 
     async def chat(http: HttpRequest) -> Response:
-        return await answer(http, *parse_chat(await read_object(http), desk), is_chat=True)
+        return await answer(http, read(await read_object(http), CHAT), is_chat=True)
 
     async def generate(http: HttpRequest) -> Response:
-        return await answer(http, *parse_generate(await read_object(http), desk), is_chat=False)
+        return await answer(http, read(await read_object(http), GENERATE), is_chat=False)
 
     async def tags(_: HttpRequest) -> Response:
-        return JSONResponse({"models": [_entry(desk, name) for name in desk.served.names]})
+        listed = [_entry(place, name) for place in desk.shelf.places for name in place.offer.names]
+        return JSONResponse({"models": listed})
 
     async def running(_: HttpRequest) -> Response:
-        stats = desk.served.model.stats()
-        more = {
-            "expires_at": "9999-12-31T00:00:00Z",
-            "size_vram": 0,
-            "context_length": desk.served.context_tokens,
-        }
-        return JSONResponse(
-            {"models": [{**_entry(desk, desk.served.name), **more, "kv_bytes": stats.cache_bytes}]}
-        )
+        return JSONResponse({"models": [_running(*pair) for pair in desk.shelf.opened]})
 
     async def show(http: HttpRequest) -> Response:
         given = read(await read_object(http), _SHOW)
-        desk.served.check_name(given.get("model") or need(given, "name"))
-        return JSONResponse(_description(desk))
+        return JSONResponse(_description(desk.shelf.place(given.get("model") or need(given, "name"))))
 
     async def version(_: HttpRequest) -> Response:
         return JSONResponse({"version": metadata.version("gemstead")})
@@ -249,26 +258,43 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
-def _entry(desk: Desk, name: str) -> dict[str, Any]:
-    since = datetime.fromtimestamp(desk.served.since, UTC).isoformat()
+def _entry(place: Place, name: str) -> dict[str, Any]:
+    since = datetime.fromtimestamp(place.offer.since, UTC).isoformat()
     return {
         "name": name,
         "model": name,
         "modified_at": since,
-        "size": 0,
+        "size": place.offer.weights_bytes,
         "digest": "",
         "details": _DETAILS,
     }
 
 
-def _description(desk: Desk) -> dict[str, Any]:
-    spec = desk.served.model.spec
+def _running(place: Place, opened: Opened) -> dict[str, Any]:
+    """An open model, and when it will be closed if nobody asks."""
+    ends = "9999-12-31T00:00:00Z"
+    if place.users or place.expires_s is not None:
+        at = time.time() + place.keep_alive_s if place.expires_s is None else place.expires_s
+        ends = ends if math.isinf(at) else datetime.fromtimestamp(at, UTC).isoformat()
+    stats = opened.served.model.stats()
+    more = {
+        "expires_at": ends,
+        "size": stats.weights_bytes + stats.cache_bytes,
+        "size_vram": 0,
+        "context_length": opened.served.context_tokens,
+        "kv_bytes": stats.cache_bytes,
+    }
+    return {**_entry(place, place.offer.name), **more}
+
+
+def _description(place: Place) -> dict[str, Any]:
+    spec = place.offer.spec
     return {
         "details": _DETAILS,
         "capabilities": ["completion", "tools", "thinking"],
         "model_info": {
             "general.architecture": "gemma4",
-            "gemma4.context_length": desk.served.context_tokens,
+            "gemma4.context_length": place.context_tokens or spec.max_position_embeddings,
             "gemma4.embedding_length": spec.hidden_size,
             "gemma4.block_count": len(spec.layers),
         },

@@ -69,6 +69,11 @@ def whole_reply(model: str, answer: Answer, *, is_chat: bool) -> dict[str, Any]:
     return _whole(model, said, is_chat) | _end(reason, answer.usage)
 
 
+def idle_reply(model: str, reason: str, *, is_chat: bool) -> dict[str, Any]:
+    """The answer to a request that asked nothing: the model was opened, or closed."""
+    return {**_whole(model, {}, is_chat), "done": True, "done_reason": reason}
+
+
 def _whole(model: str, said: dict[str, Any], is_chat: bool) -> dict[str, Any]:
     head = {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
     thinking = {"thinking": said["thinking"]} if "thinking" in said else {}

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk, salt_of
+from gemstead.server.exchange import Desk, whose
 from gemstead.server.fields import (
     Field,
     anything,
@@ -39,7 +39,11 @@ from gemstead.server.openai_messages import (
 )
 from gemstead.server.openai_replies import ChatEncoder, TextEncoder, chat_reply, text_reply
 from gemstead.server.refusals import wrong
+from gemstead.server.runner import Begin
 from gemstead.server.sampling import SAMPLING, THINKING, check_context, sampling_of, seeded, thinking_of
+from gemstead.server.served import Served
+from gemstead.server.shelf import Place
+from gemstead.text.tokenizer import Tokenizer
 from gemstead.types import Request, SamplingParams
 
 MAX_ANSWERS = 16
@@ -108,113 +112,108 @@ class Asked:
     n: int
     is_streamed: bool
     wants_usage: bool
-    has_logprobs: bool = False
-    echo: str = ""
+    has_logprobs: bool
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Asked:
+        """From the checked fields of either endpoint."""
+        model = need(given, "model")
+        options = read(given.get("stream_options", {}), _STREAM_OPTIONS, "stream_options.")
+        is_streamed = given.get("stream", False)
+        if options and not is_streamed:
+            raise wrong("stream_options", "stream_options needs stream: true")
+        has_logprobs = given.get("logprobs", False) is not False  # 0 is a number of them
+        return cls(model, given.get("n", 1), is_streamed, options.get("include_usage", False), has_logprobs)
 
 
-def parse_chat(body: dict[str, Any], desk: Desk) -> tuple[Request, Asked]:
-    """A chat completion's body as a Request. A Refusal names the field at fault."""
-    given = read(body, CHAT)
-    asked = _asked(given, desk)
+def parse_chat(given: dict[str, Any], served: Served) -> Request:
+    """A chat completion's checked fields as a Request. A Refusal names the field at fault."""
+    check_context(given, served)
     messages = messages_of(need(given, "messages"))
     tools = tools_of(given.get("tools", []))
     choice, tools = choice_of(given.get("tool_choice"), tools)
-    sampling = sampling_of(given, desk.served)
+    sampling = sampling_of(given, served)
     if given.get("top_logprobs") and not given.get("logprobs"):
         raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
     if given.get("logprobs"):
         sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
-        asked = replace(asked, has_logprobs=True)
-    request = Request(
+    return Request(
         messages=messages,
         tools=tools,
         sampling=sampling,
-        thinking=thinking_of(given, desk.served.thinking),
+        thinking=thinking_of(given, served.thinking),
         tool_choice=choice,
         parallel_tool_calls=given.get("parallel_tool_calls", True),
         output=format_of(given.get("response_format")),
     )
-    return request, asked
 
 
-def parse_completion(body: dict[str, Any], desk: Desk) -> tuple[list[int], SamplingParams, Asked]:
-    """A completion's body: the ids to go on with, and how."""
-    given = read(body, COMPLETION)
-    asked = _asked(given, desk)
+def parse_completion(given: dict[str, Any], served: Served) -> tuple[list[int], SamplingParams, str]:
+    """A completion's checked fields: the ids to go on with, how, and the text to put before the answer."""
+    check_context(given, served)
     prompt = need(given, "prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
         prompt = prompt[0]
     if isinstance(prompt, str):
-        ids = desk.served.raw_ids(prompt)
+        ids = served.raw_ids(prompt)
     elif isinstance(prompt, list) and prompt and all(type(x) is int for x in prompt):
         ids = prompt
     else:
         raise wrong("prompt", "prompt must be a string or a list of token ids; one prompt per request")
-    sampling = sampling_of({"max_tokens": 16, **given}, desk.served)  # 16 is this endpoint's default
+    sampling = sampling_of({"max_tokens": 16, **given}, served)  # 16 is this endpoint's default
     if "logprobs" in given:
         if given.get("echo"):
             raise wrong(
                 "echo", "echo and logprobs together are not supported: the prompt has no log-probabilities"
             )
         sampling = replace(sampling, logprobs=given["logprobs"])
-        asked = replace(asked, has_logprobs=True)
-    if given.get("echo"):
-        asked = replace(
-            asked, echo=prompt if isinstance(prompt, str) else desk.served.model.tokenizer.decode(ids)
-        )
-    return ids, sampling, asked
-
-
-def _asked(given: dict[str, Any], desk: Desk) -> Asked:
-    model = need(given, "model")
-    desk.served.check_name(model)
-    check_context(given, desk.served)
-    options = read(given.get("stream_options", {}), _STREAM_OPTIONS, "stream_options.")
-    if options and not given.get("stream"):
-        raise wrong("stream_options", "stream_options needs stream: true")
-    return Asked(model, given.get("n", 1), given.get("stream", False), options.get("include_usage", False))
+    if not given.get("echo"):
+        return ids, sampling, ""
+    return ids, sampling, prompt if isinstance(prompt, str) else served.model.tokenizer.decode(ids)
 
 
 def routes(desk: Desk) -> list[Route]:
     """The endpoints."""
 
     async def chat(http: HttpRequest) -> Response:
-        request, asked = parse_chat(await read_object(http), desk)
-        session = desk.served.model.session
-        begin = [
-            partial(
-                session.stream, replace(request, sampling=seeded(request.sampling, i)), salt=salt_of(http)
-            )
-            for i in range(asked.n)
-        ]
+        given = read(await read_object(http), CHAT)
+        asked = Asked.of(given)
+        encoder = ChatEncoder(asked.model, asked.n, asked.wants_usage)
+
+        def prepare(served: Served) -> list[Begin]:
+            request = parse_chat(given, served)
+            encoder.tokens = _tokens_of(served, asked)
+            each = [replace(request, sampling=seeded(request.sampling, i)) for i in range(asked.n)]
+            return [partial(served.model.session.stream, one, **whose(http)) for one in each]
+
         if asked.is_streamed:
-            encoder = ChatEncoder(asked.model, asked.n, asked.wants_usage, _tokens_of(desk, asked))
-            return await desk.streamed(http, begin, encoder)
-        answers = await desk.whole(http, begin)
-        return JSONResponse(chat_reply(asked.model, answers, _tokens_of(desk, asked)))
+            return await desk.streamed(http, asked.model, prepare, encoder)
+        _, answers = await desk.whole(http, asked.model, prepare)
+        return JSONResponse(chat_reply(asked.model, answers, encoder.tokens))
 
     async def complete(http: HttpRequest) -> Response:
-        ids, sampling, asked = parse_completion(await read_object(http), desk)
-        session = desk.served.model.session
-        begin = [
-            partial(session.continuation, ids, seeded(sampling, i), salt=salt_of(http))
-            for i in range(asked.n)
-        ]
+        given = read(await read_object(http), COMPLETION)
+        asked = Asked.of(given)
+        encoder = TextEncoder(asked.model, asked.n, asked.wants_usage)
+
+        def prepare(served: Served) -> list[Begin]:
+            ids, sampling, echo = parse_completion(given, served)
+            encoder.tokens = _tokens_of(served, asked)
+            encoder.repeat(echo)
+            each = [seeded(sampling, i) for i in range(asked.n)]
+            return [partial(served.model.session.continuation, ids, one, **whose(http)) for one in each]
+
         if asked.is_streamed:
-            encoder = TextEncoder(
-                asked.model, asked.n, asked.wants_usage, _tokens_of(desk, asked), asked.echo
-            )
-            return await desk.streamed(http, begin, encoder)
-        answers = await desk.whole(http, begin)
-        return JSONResponse(text_reply(asked.model, answers, _tokens_of(desk, asked), asked.echo))
+            return await desk.streamed(http, asked.model, prepare, encoder)
+        _, answers = await desk.whole(http, asked.model, prepare)
+        return JSONResponse(text_reply(asked.model, answers, encoder.tokens, encoder.echo))
 
     async def models(http: HttpRequest) -> Response:
-        listed = [_model(desk, name) for name in desk.served.names]
         name = http.path_params.get("name")
-        if name is None:
-            return JSONResponse({"object": "list", "data": listed})
-        desk.served.check_name(name)
-        return JSONResponse(_model(desk, name))
+        if name is not None:
+            return JSONResponse(_model(desk.shelf.place(name), name))
+        listed = [_model(place, name) for place in desk.shelf.places for name in place.offer.names]
+        return JSONResponse({"object": "list", "data": listed})
 
     return [
         Route("/v1/chat/completions", chat, methods=["POST"]),
@@ -224,15 +223,16 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
-def _tokens_of(desk: Desk, asked: Asked) -> Any:
-    return desk.served.model.tokenizer if asked.has_logprobs else None
+def _tokens_of(served: Served, asked: Asked) -> Tokenizer | None:
+    return served.model.tokenizer if asked.has_logprobs else None
 
 
-def _model(desk: Desk, name: str) -> dict[str, Any]:
+def _model(place: Place, name: str) -> dict[str, Any]:
+    """An entry of the list; the context of a model is known when it was opened once."""
     return {
         "id": name,
         "object": "model",
-        "created": desk.served.since,
+        "created": place.offer.since,
         "owned_by": "gemstead",
-        "context_length": desk.served.context_tokens,
+        "context_length": place.context_tokens,
     }

@@ -23,13 +23,17 @@ def sse(value: Any) -> bytes:
 
 
 class ChatEncoder:
-    """The chunks of a streamed chat completion. `tokens` is there when log-probabilities were asked for."""
+    """The chunks of a streamed chat completion.
+
+    `tokens` is set once the model is open, where log-probabilities were asked for.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, model: str, n: int, wants_usage: bool, tokens: Tokenizer | None) -> None:
+    def __init__(self, model: str, n: int, wants_usage: bool) -> None:
         self._base = head("chatcmpl-", "chat.completion.chunk", model)
-        self._n, self._wants_usage, self._tokens = n, wants_usage, tokens
+        self._n, self._wants_usage = n, wants_usage
+        self.tokens: Tokenizer | None = None
         self._begun: set[tuple[int, int]] = set()  # (answer, call) whose id and name went out
 
     def opening(self) -> bytes:
@@ -55,7 +59,7 @@ class ChatEncoder:
 
     def _event(self, index: int, event: Event) -> bytes:
         if isinstance(event, TextDelta):
-            logprobs = None if self._tokens is None else chat_logprobs(list(event.logprobs), self._tokens)
+            logprobs = None if self.tokens is None else chat_logprobs(list(event.logprobs), self.tokens)
             return self._chunk(index, {"content": event.text}, logprobs=logprobs)
         if isinstance(event, ThoughtDelta):
             return self._chunk(index, {"reasoning": event.text, "reasoning_content": event.text})
@@ -89,23 +93,28 @@ class ChatEncoder:
 class TextEncoder(ChatEncoder):
     """The chunks of a streamed completion."""
 
-    def __init__(self, model: str, n: int, wants_usage: bool, tokens: Tokenizer | None, echo: str) -> None:
-        super().__init__(model, n, wants_usage, tokens)
+    def __init__(self, model: str, n: int, wants_usage: bool) -> None:
+        super().__init__(model, n, wants_usage)
         self._base = head("cmpl-", "text_completion", model)
-        self._echo = echo
-        self._written = [len(echo)] * n
+        self.echo = ""
+        self._written = [0] * n
+
+    def repeat(self, prompt: str) -> None:
+        """Put the prompt before every answer."""
+        self.echo = prompt
+        self._written = [len(prompt)] * self._n
 
     def opening(self) -> bytes:
         """The prompt where it is wanted back; a comment otherwise, so that bytes come at once."""
-        if not self._echo:
+        if not self.echo:
             return b": ready\n\n"
-        return b"".join(self._text(i, self._echo) for i in range(self._n))
+        return b"".join(self._text(i, self.echo) for i in range(self._n))
 
     def _event(self, index: int, event: Event) -> bytes:
         if isinstance(event, TextDelta):
             logprobs = None
-            if self._tokens is not None:
-                logprobs = text_logprobs(list(event.logprobs), self._tokens, self._written[index])
+            if self.tokens is not None:
+                logprobs = text_logprobs(list(event.logprobs), self.tokens, self._written[index])
             self._written[index] += len(event.text)
             return self._text(index, event.text, logprobs=logprobs)
         if isinstance(event, Done):

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk, salt_of
+from gemstead.server.exchange import Desk, salt_of, whose
 from gemstead.server.fields import (
     Field,
     anything,
@@ -43,7 +43,9 @@ from gemstead.server.openai_messages import (
 from gemstead.server.refusals import Refusal, wrong
 from gemstead.server.responses_replies import ResponseEncoder
 from gemstead.server.responses_store import ResponseStore
+from gemstead.server.runner import Begin
 from gemstead.server.sampling import EFFORT_WORDS, SAMPLING, effort, sampling_of
+from gemstead.server.served import Served
 from gemstead.types import Message, Request, Tool, ToolCall
 
 _SILENT = "taken, without effect: "
@@ -94,35 +96,34 @@ _TOOL = {"type": Field(only("function"), ""), **FUNCTION}
 _SILENT_KEYS = {"id", "status", "type"}
 
 
-def parse(body: dict[str, Any], before: list[Any], desk: Desk) -> tuple[Request, dict[str, Any], list[Any]]:
-    """A body as a Request, its checked fields and its own items; `before` is the stored conversation."""
-    given = read(body, RESPONSES)
-    desk.served.check_name(need(given, "model"))
+def items_of(given: dict[str, Any]) -> list[Any]:
+    """A request's own items."""
     asked = need(given, "input")
-    items = (
-        [{"role": "user", "content": asked}]
-        if isinstance(asked, str)
-        else objects(MAX_MESSAGES)(asked, "input")
-    )
-    if not items:
+    if isinstance(asked, str):
+        return [{"role": "user", "content": asked}]
+    if not asked:
         raise wrong("input", "input is empty; give at least one item")
-    messages = messages_of([*before, *items])
+    return list(objects(MAX_MESSAGES)(asked, "input"))
+
+
+def parse(given: dict[str, Any], items: list[Any], served: Served) -> Request:
+    """Checked fields as a Request; `items` are the whole conversation."""
+    messages = messages_of(items)
     if "instructions" in given:
         messages.insert(0, Message.system(given["instructions"]))
     tools = unique([_tool(entry, f"tools[{i}].") for i, entry in enumerate(given.get("tools", []))])
     choice, tools = choice_of(given.get("tool_choice"), tools)
     word = read(given.get("reasoning", {}), _REASONING, "reasoning.").get("effort")
     fields = {**given, **({"max_tokens": given["max_output_tokens"]} if "max_output_tokens" in given else {})}
-    request = Request(
+    return Request(
         messages=tuple(messages),
         tools=tools,
-        sampling=sampling_of(fields, desk.served),
-        thinking=desk.served.thinking if word is None else effort(word),
+        sampling=sampling_of(fields, served),
+        thinking=served.thinking if word is None else effort(word),
         tool_choice=choice,
         parallel_tool_calls=given.get("parallel_tool_calls", True),
         output=format_of(read(given.get("text", {}), _TEXT, "text.").get("format")),
     )
-    return request, given, items
 
 
 def _tool(entry: dict[str, Any], where: str) -> Tool:
@@ -186,25 +187,25 @@ def routes(desk: Desk, store: ResponseStore) -> list[Route]:
     """The endpoints."""
 
     async def respond(http: HttpRequest) -> Response:
-        body, owner = await read_object(http), salt_of(http)
-        previous = body.get("previous_response_id")
-        before: list[Any] | None = []
-        if previous is not None:
-            before = store.conversation(owner, text(previous, "previous_response_id"))
+        given, owner = read(await read_object(http), RESPONSES), salt_of(http)
+        model, items, previous = need(given, "model"), items_of(given), given.get("previous_response_id")
+        before = [] if previous is None else store.conversation(owner, previous)
         if before is None:
             raise _missing("previous_response_id")
-        request, given, items = parse(body, before, desk)
 
         def keep(response: dict[str, Any]) -> None:
             if given.get("store", True):
                 store.add(owner, response, [*items, *response["output"]], previous)
 
+        def prepare(served: Served) -> list[Begin]:
+            request = parse(given, [*before, *items], served)
+            return [partial(served.model.session.stream, request, **whose(http))]
+
         encoder = ResponseEncoder(given, keep)
-        begin = [partial(desk.served.model.session.stream, request, salt=owner)]
         if given.get("stream"):
-            return await desk.streamed(http, begin, encoder)
-        answer = (await desk.whole(http, begin))[0]
-        return JSONResponse(encoder.whole(answer))
+            return await desk.streamed(http, model, prepare, encoder)
+        _, answers = await desk.whole(http, model, prepare)
+        return JSONResponse(encoder.whole(answers[0]))
 
     async def stored(http: HttpRequest) -> Response:
         response = store.get(salt_of(http), http.path_params["id"])

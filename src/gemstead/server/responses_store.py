@@ -30,6 +30,12 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._database.execute(_SCHEMA)
+        self._bytes = int(self._database.execute("SELECT TOTAL(bytes) FROM responses").fetchone()[0])
+
+    @property
+    def bytes_held(self) -> int:
+        """What the stored texts take."""
+        return self._bytes
 
     def add(self, owner: bytes, response: dict[str, Any], items: list[Any], previous: str | None) -> None:
         """Keep a response and the items (input and output) it adds to the conversation."""
@@ -41,11 +47,13 @@ class ResponseStore:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (response["id"], owner, previous, *texts, size),
             )
-            self._database.execute(
-                "DELETE FROM responses WHERE number <= (SELECT MAX(number) FROM (SELECT number, SUM(bytes) "
-                "OVER (ORDER BY number DESC) AS total FROM responses) WHERE total > ?)",
-                (self._max_bytes,),
-            )
+            self._bytes += size
+            while self._bytes > self._max_bytes:
+                number, freed = self._database.execute(
+                    "SELECT number, bytes FROM responses ORDER BY number LIMIT 1"
+                ).fetchone()
+                self._database.execute("DELETE FROM responses WHERE number = ?", (number,))
+                self._bytes -= freed
 
     def get(self, owner: bytes, response_id: str) -> dict[str, Any] | None:
         """A response of that owner."""
@@ -73,10 +81,11 @@ class ResponseStore:
     def remove(self, owner: bytes, response_id: str) -> bool:
         """Forget a response; whether it was there."""
         with self._lock:
-            done = self._database.execute(
-                "DELETE FROM responses WHERE id = ? AND owner = ?", (response_id, owner)
-            )
-        return done.rowcount > 0
+            freed = self._database.execute(
+                "DELETE FROM responses WHERE id = ? AND owner = ? RETURNING bytes", (response_id, owner)
+            ).fetchall()
+            self._bytes -= sum(size for (size,) in freed)
+        return bool(freed)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as Listing
 from typing import Protocol, TypeAlias
@@ -39,6 +40,8 @@ class Polled(Protocol):
     def cancel(self) -> None:
         """End it; its Done follows."""
 
+
+CROWD = 4  # clients who may each have all that one may have
 
 Begin: TypeAlias = Callable[[], Polled]
 
@@ -99,7 +102,7 @@ class Runner:
         self._arrived: list[Job] = []
         self._wake = threading.Condition()
         self._is_stopping = False
-        self._admitted = 0
+        self._admitted: Counter[bytes] = Counter()  # by client
         self._thread = threading.Thread(target=self._work, name="gemstead-engine", daemon=True)
         self._thread.start()
 
@@ -111,21 +114,26 @@ class Runner:
     @property
     def admitted(self) -> int:
         """Answers under way or waiting."""
-        return self._admitted
+        return self._admitted.total()
 
-    async def start(self, begin: Listing[Begin]) -> list[Job]:
-        """Begin one answer per callable, all or none; Refusal 429 when too many are under way."""
+    async def start(self, begin: Listing[Begin], client: bytes = b"") -> list[Job]:
+        """Begin one answer per callable, all or none; Refusal 429 when too many are under way.
+
+        `max_requests` are one client's; all together may have CROWD times as many, so that nobody who
+        fills his own queue closes the door for others.
+        """
         if not self.is_ready:
             raise Refusal(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
-        if self._admitted + len(begin) > self.max_requests:
+        own, all_ = self._admitted[client], self.admitted
+        if own + len(begin) > self.max_requests or all_ + len(begin) > CROWD * self.max_requests:
             raise Refusal(
                 429,
-                f"{self._admitted} answers are under way or waiting, the most here are {self.max_requests}; "
-                "ask again later",
+                f"{own} answers of yours and {all_} in all are under way or waiting, the most here are "
+                f"{self.max_requests} of one client and {CROWD * self.max_requests} in all; ask again later",
                 code="queue_full",
                 headers={"Retry-After": "1"},
             )
-        self._admitted += len(begin)
+        self._admitted[client] += len(begin)
         jobs: list[Job] = []
         try:
             for one in begin:
@@ -133,21 +141,26 @@ class Runner:
         except BaseException:
             for job in jobs:
                 job.stream.cancel()
-            self._admitted -= len(begin)
+            self._forget(client, len(begin))
             raise
         with self._wake:
             self._arrived += jobs
             self._wake.notify()
         return jobs
 
-    def leave(self, jobs: list[Job]) -> None:
+    def leave(self, jobs: list[Job], client: bytes = b"") -> None:
         """The client has all it wants, or has gone: whatever is not finished is cancelled."""
         for job in jobs:
             if job.end is None:
                 job.stream.cancel()
-        self._admitted -= len(jobs)
+        self._forget(client, len(jobs))
         with self._wake:
             self._wake.notify()
+
+    def _forget(self, client: bytes, count: int) -> None:
+        self._admitted[client] -= count
+        if not self._admitted[client]:
+            del self._admitted[client]  # there is no end of addresses
 
     def refuse_more(self) -> None:
         """Take no more requests; those under way go on."""

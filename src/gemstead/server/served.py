@@ -1,17 +1,18 @@
-"""What the server serves: one open model behind its names, and what it asks of it.
+"""What the server serves: models as it offers them, and open ones as the APIs use them.
 
-The command line opens the model and hands it over, because this layer stands below gemstead.open.
+The command line says how to open one, because this layer stands below gemstead.open. Neighbour: shelf.py
+opens and closes them.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineStats
-from gemstead.server.refusals import Refusal
 from gemstead.session import Session
 from gemstead.spec.model import ModelSpec
 from gemstead.text.tokenizer import Tokenizer
@@ -39,21 +40,33 @@ class OpenModel(Protocol):
     def stats(self) -> EngineStats:
         """What the engine did and holds."""
 
+    def close(self) -> None:
+        """Let go of weights and memory."""
+
 
 @dataclass(frozen=True)
-class Served:
-    """A model under its name and its aliases."""
+class Offer:
+    """A model under its name and its aliases. `open` takes the most bytes that its K/V may have."""
 
     name: str
-    model: OpenModel
+    open: Callable[[int], OpenModel]
+    spec: ModelSpec
+    weights_bytes: int
     aliases: tuple[str, ...] = ()
-    thinking: ThinkingChoice = False  # where a request says nothing
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names it answers to."""
         return (self.name, *self.aliases)
+
+
+@dataclass(frozen=True)
+class Served:
+    """An open model."""
+
+    model: OpenModel
+    thinking: ThinkingChoice = False  # where a request says nothing
 
     @property
     def context_tokens(self) -> int:
@@ -64,13 +77,3 @@ class Served:
         """A prompt as it is, without a chat template: the token that begins texts, if any, and its own."""
         bos = self.model.spec.tokens.bos
         return [*([] if bos is None else [bos]), *self.model.tokenizer.encode(prompt)]
-
-    def check_name(self, asked: str) -> None:
-        """A Refusal (404) for a model that is not served; Ollama's ':latest' is no other model."""
-        if asked.removesuffix(":latest") not in self.names:
-            raise Refusal(
-                404,
-                f"the model {asked[:200]!r} is not served here; served are {', '.join(self.names)}",
-                param="model",
-                code="model_not_found",
-            )

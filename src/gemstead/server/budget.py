@@ -1,0 +1,87 @@
+"""How the server's memory is shared out: one ceiling, fixed at the start, and what each model may have of it.
+
+Arithmetic only. Under the ceiling lie the process itself, stored responses, and of every open model its
+weights, its K/V pages (the prefixes kept for reuse are among them) and its working memory. Above: shelf.py
+opens models within it, control.py and metrics.py show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Listing
+from dataclasses import dataclass
+
+from gemstead.errors import ConfigError
+from gemstead.machine.memory import available_bytes, resident_bytes
+from gemstead.server.served import Offer
+
+MOST_RESPONSES_BYTES = 64 << 20
+LEAST_KV_BYTES = 64 << 20
+# Of what is free when the server starts; the rest stays for the other programs of the machine.
+SHARE = 0.75
+# Of an open model beside weights and K/V: the tokenizer and the grammars' trie, 400 MB for 262,144 tokens
+# (model.py and engine/grammar.py have the figures), and the rows of a forward.
+_TEXT_BYTES_PER_TOKEN = 1600
+_ROWS_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The ceiling, what is taken from it before any model, and the K/V that models have under it."""
+
+    ceiling_bytes: int
+    process_bytes: int
+    offers: tuple[Offer, ...]
+
+    @classmethod
+    def of(cls, offers: Listing[Offer], ceiling_bytes: int | None = None) -> Budget:
+        """Under the given ceiling, or the machine's; ConfigError for a model that can never be open."""
+        process = resident_bytes()
+        largest = max(_needs(offer) for offer in offers)
+        if ceiling_bytes is None:  # one model opens as it does elsewhere, even where it will be slow
+            least = process + MOST_RESPONSES_BYTES + largest
+            return cls(max(int(available_bytes() * SHARE), least), process, tuple(offers))
+        budget = cls(ceiling_bytes, process, tuple(offers))
+        for offer in offers:
+            if _needs(offer) > budget.room_bytes:
+                raise ConfigError(
+                    f"{offer.name} can never be opened within {ceiling_bytes:,} bytes: it needs "
+                    f"{_needs(offer):,} (weights of {offer.weights_bytes:,} and the least for its context), "
+                    f"the server itself {budget.fixed_bytes:,}; give more --memory, or leave the model out"
+                )
+        return budget
+
+    @property
+    def responses_bytes(self) -> int:
+        """The most that stored responses may take in memory."""
+        return min(MOST_RESPONSES_BYTES, self.ceiling_bytes // 16)
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What is taken whatever is open."""
+        return self.process_bytes + self.responses_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """What open models share."""
+        return self.ceiling_bytes - self.fixed_bytes
+
+    def kv_bytes(self, offer: Offer) -> int:
+        """The most K/V of a model: an even share where all can be open at once, else half of what is left."""
+        spare = self.room_bytes - sum(_needs(one) for one in self.offers)
+        if spare >= 0:
+            return LEAST_KV_BYTES + spare // len(self.offers)
+        return LEAST_KV_BYTES + max(0, self.room_bytes - _needs(offer)) // 2
+
+    def bytes_of(self, offer: Offer) -> int:
+        """What the model takes of the room while it is open."""
+        return _needs(offer) - LEAST_KV_BYTES + self.kv_bytes(offer)
+
+
+def _needs(offer: Offer) -> int:
+    """The least with which a model can be open."""
+    return offer.weights_bytes + working_bytes(offer) + LEAST_KV_BYTES
+
+
+def working_bytes(offer: Offer) -> int:
+    """What an open model takes beside weights and K/V."""
+    return _ROWS_BYTES + _TEXT_BYTES_PER_TOKEN * offer.spec.vocab_size
