@@ -2,8 +2,8 @@
 
     python bench/soak.py [--requests 20000] [--laps 40] [--clients 8] [MODEL ...]
 
-Starts `gemstead serve`, runs laps of the same mix, and prints the resident memory after each. The first
-laps warm up; after them a line is fitted through the rest, and its slope is what the server grew per thousand requests.
+Starts `gemstead serve`, runs laps of the same mix, and prints the resident memory after each. The first laps
+warm up; a line is fitted through the rest, and its slope is what the server grew per thousand requests.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import random
 import re
 import socket
@@ -22,7 +21,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 WARM = 0.4  # of the laps
@@ -59,7 +57,16 @@ class Server:
         else:
             raise RuntimeError("the server did not start")
         threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
+        while not server.is_ready():
+            time.sleep(0.05)
         return server
+
+    def is_ready(self) -> bool:
+        """Whether it takes requests; False while it does not listen yet."""
+        try:
+            return self.ask("GET", "/health")[0] == 200
+        except OSError:
+            return False
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """One request on a connection of its own."""
@@ -71,12 +78,11 @@ class Server:
         finally:
             connection.close()
 
-    def resident_bytes(self) -> int:
-        """What the system counts as its memory, once nothing is under way."""
-        while json.loads(self.ask("GET", "/gemstead/status")[1])["answers"]:
+    def memory(self) -> dict[str, int]:
+        """Its memory by kind, once nothing is under way."""
+        while (status := json.loads(self.ask("GET", "/gemstead/status")[1]))["answers"]:
             time.sleep(0.02)
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return dict(status["memory"])
 
     def end(self) -> int:
         """Stop it; its exit status."""
@@ -112,7 +118,9 @@ def one(server: Server, kind: str, dice: random.Random) -> str:
     if kind == "leaves":
         return _leave(server, {**chat, "stream": True, "max_tokens": 2000})
     path, body = bodies[kind]
-    status, data = server.ask("GET" if kind == "figures" else "POST", path, None if kind == "figures" else body)
+    status, data = server.ask(
+        "GET" if kind == "figures" else "POST", path, None if kind == "figures" else body
+    )
     ends = data.count(b"data: [DONE]") if kind == "stream" else 1
     return f"{status}" if ends == 1 else f"{ends} ends"
 
@@ -157,20 +165,27 @@ def soak(server: Server, requests: int, laps: int, clients: int) -> tuple[list[f
     for number in range(laps):
         began = time.perf_counter()
         seen += lap(server, requests // laps, clients, number)
-        sizes.append(server.resident_bytes() / 1e6)
-        print(f"lap {number + 1:3}: {sizes[-1]:8.2f} MB, {time.perf_counter() - began:.1f} s", flush=True)
+        held = {name: size / 1e6 for name, size in server.memory().items()}
+        sizes.append(held["resident"])
+        parts = f"prefixes {held['prefix']:.2f} of {held['kv']:.2f}, responses {held['responses']:.2f}"
+        print(
+            f"lap {number + 1:3}: {sizes[-1]:8.2f} MB ({parts}), {time.perf_counter() - began:.1f} s",
+            flush=True,
+        )
     return sizes, seen
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", nargs="*", default=["pebble"])
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--laps", type=int, default=40)
     parser.add_argument("--clients", type=int, default=8)
     given = parser.parse_args()
-    server = Server.start(given.models)
+    server = Server.start(given.models, "--context", "512")  # few pages, so that they fill while warming up
     try:
         sizes, seen = soak(server, given.requests, given.laps, given.clients)
     finally:

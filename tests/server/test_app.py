@@ -5,10 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 ADMIN = "admin-key-0123456789"
+ENDINGS = (1, 50, 106)  # tokens that end pebble's answers
 HELLO = {"model": "pebble", "messages": [{"role": "user", "content": "Say hello to Xyzzyx"}]}
 
 
@@ -87,3 +92,44 @@ def test_stop_request_ends_it(fresh):
     running = fresh()
     assert running.post("/gemstead/stop", None)[1] == {"status": "stopping"}
     assert running.process.wait(20) == 0
+
+
+def test_a_second_port_for_ollama(fresh):
+    running = fresh("--ollama-port", "0")
+    line = running.wait_line("OLLAMA_HOST=")
+    port = int(line.rpartition(":")[2])
+    assert port != running.port
+    assert running.get("/api/version")[1] == replace(running, port=port).get("/api/version")[1]
+
+
+def test_at_sigterm_nobody_is_left_hanging(fresh):
+    running = fresh("--grace", "0.5")
+    long = {
+        "model": "pebble",
+        "messages": HELLO["messages"],
+        "max_tokens": 4000,
+        "temperature": 5,
+        "top_k": 0,
+    }
+    long["logit_bias"] = {str(token): -100 for token in ENDINGS}
+    seen: list[str] = []
+
+    def whole() -> None:
+        seen.append(f"whole {running.post('/v1/chat/completions', long)[0]}")
+
+    def streamed() -> None:
+        text = running.post("/v1/chat/completions", {**long, "stream": True})[1]
+        last = text.rstrip().split("\n\n")[-1]
+        seen.append("stream ended" if '"error"' in last or last == "data: [DONE]" else last)
+
+    threads = [threading.Thread(target=work) for work in (whole, streamed) * 6]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 20
+    while running.get("/gemstead/status")[1]["answers"] < len(threads) and time.monotonic() < end:
+        time.sleep(0.01)
+    running.process.terminate()
+    for thread in threads:
+        thread.join(30)
+    assert running.process.wait(30) == 0
+    assert Counter(seen) == {"whole 503": 6, "stream ended": 6}
