@@ -49,9 +49,9 @@ class Tokenizer:
             p: i for i, (p, t) in enumerate(zip(pieces, types, strict=True)) if p and t not in SPECIAL_TYPES
         }
         try:
-            core = Core(
-                models.BPE(vocab=self._bpe_ids, merges=list(merges), byte_fallback=True, cache_capacity=0)
-            )
+            # No cache of words: Gemma's "words" are whole texts, and ten thousand of them would be kept.
+            rules = models.BPE(self._bpe_ids, list(merges), byte_fallback=True, cache_capacity=0)
+            core = Core(rules)
         except Exception as error:  # the package raises bare Exception for a merge out of its vocabulary
             raise ConfigError(f"the vocabulary's merges do not fit its tokens: {error}") from error
         core.normalizer = normalizers.Replace(" ", SPACE)
