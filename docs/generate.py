@@ -86,7 +86,7 @@ def fields(endpoint: str) -> Callable[[], str]:
     """The fields of one endpoint, from the table its requests are read by."""
 
     def table() -> str:
-        from gemstead.server import anthropic, ollama, openai, responses
+        from gemstead.server import anthropic, embeddings, ollama, openai, responses
         from gemstead.server.fields import docs_table
 
         tables = {
@@ -94,6 +94,8 @@ def fields(endpoint: str) -> Callable[[], str]:
             "completions": openai.COMPLETION,
             "responses": responses.RESPONSES,
             "messages": anthropic.MESSAGES,
+            "embeddings": embeddings.EMBEDDINGS,
+            "ollama embed": embeddings.EMBED,
             "ollama chat": ollama.CHAT,
             "ollama generate": ollama.GENERATE,
             "ollama options": ollama.OPTIONS,
@@ -108,6 +110,8 @@ ENDPOINTS = (
     "completions",
     "responses",
     "messages",
+    "embeddings",
+    "ollama embed",
     "ollama chat",
     "ollama generate",
     "ollama options",

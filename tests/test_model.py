@@ -486,3 +486,15 @@ def test_adapters_may_be_replaced_on_disk_while_open(files, tmp_path):
             (folder / "adapter_model.safetensors").write_bytes(b"gone")
             assert np.array_equal(model.logits(IDS, adapter="a"), before)
         save_adapter(folder, spec, 0, lora_alpha=30)
+
+
+def test_embed():
+    with gemstead.open() as model:
+        vectors = model.embed(["one", "two", "one"])
+        assert vectors.shape == (3, model.spec.hidden_size)
+        assert (vectors[0] == vectors[2]).all()
+        assert (model.embed("two") == vectors[1:2]).all()
+        assert model.embed([]).shape == (0, model.spec.hidden_size)
+        for bad, said in (([1], "of type int"), ([""], "nothing to embed")):
+            with pytest.raises(InputError, match=said):
+                model.embed(bad)

@@ -78,8 +78,8 @@ int64_t gs_page_bytes(const gs_cache* cache, int32_t pool) GS_NOEXCEPT;
 gs_status gs_read_page(const gs_cache* cache, int32_t pool, int32_t page, void* out) GS_NOEXCEPT;
 gs_status gs_write_page(gs_cache* cache, int32_t pool, int32_t page, const void* data) GS_NOEXCEPT;
 
-/* Write the K/V of all rows; logits [num_logit_rows, vocab_size] float32 after the softcap and, unless
- * NULL, hidden [num_logit_rows, hidden_size] after the final norm. */
+/* Write the K/V of all rows; each unless NULL: logits [num_logit_rows, vocab_size] float32 after the softcap, hidden
+ * [num_logit_rows, hidden_size] after the final norm. */
 gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, float* logits,
                      float* hidden) GS_NOEXCEPT;
 

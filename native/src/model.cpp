@@ -106,6 +106,7 @@ void Model::forward(Cache& cache, const gs_batch& batch, float* logits, float* h
     }
     norm_rows(x, spec_.norm, rows, width, h);
     if (hidden) std::memcpy(hidden, h, sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(width));
+    if (!logits) return;
     hidden_in_.set(h, rows, width);
     linear(threads_, spec_.head, hidden_in_, logits);
     cap(logits, rows);

@@ -71,7 +71,7 @@ public:
     int num_adapters() const noexcept { return static_cast<int>(adapters_.size()); }
     // What is wrong with the terms, or nullptr.
     const char* add_adapter(const gs_term* terms, int count);
-    // Arguments have been checked by the ABI. hidden may be null. Throws std::bad_alloc only.
+    // Arguments have been checked by the ABI. logits and hidden may be null. Throws std::bad_alloc only.
     void forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden);
 
 private:

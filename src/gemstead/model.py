@@ -174,7 +174,7 @@ class Model:
         """
         self._check_open()
         sequence = self.engine.submit(
-            token_ids, SamplingParams(max_tokens=0), want_scores=True, adapter=adapter
+            token_ids, SamplingParams(max_tokens=0), collect="scores", adapter=adapter
         )
         self._run(sequence)
         scores: Floats = np.concatenate(sequence.scores or [])
@@ -273,6 +273,21 @@ class Model:
             elif isinstance(event, Done):
                 break
         return answer
+
+    def embed(self, texts: str | Listing[str]) -> Floats:
+        """float32 [n, hidden_size]: each text as the mean of its final hidden states, at length 1.
+
+        Gemma 4 was trained to write, not to embed: texts that say the same lie closer than others, no more.
+        """
+        self._check_open()
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        for text in listed:
+            if not isinstance(text, str):
+                raise InputError(f"a text to embed is of type {type(text).__name__}; give strings")
+        pooling = [self.session.embedding(text) for text in listed]
+        for one in pooling:
+            one.wait()
+        return np.array([one.vector for one in pooling], np.float32).reshape(-1, self.spec.hidden_size)
 
     def close(self) -> None:
         """End all requests and let go of weights and memory. Closing twice is fine."""

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from gemstead.backend.base import Floats
 from gemstead.engine.constraint import Constraint
 from gemstead.engine.engine import Engine
 from gemstead.engine.grammar import GrammarVocabulary, Turn, TurnRules, check_grammar
@@ -205,6 +208,46 @@ class Stream(Iterator[Event]):
             self._engine.cancel(self._sequence)
 
 
+class Pooling:
+    """One text's embedding under way: poll() and cancel() as of a Stream, then `vector`."""
+
+    def __init__(self, engine: Engine, sequence: Sequence) -> None:
+        self._engine, self._sequence = engine, sequence
+        self._is_over = False
+
+    @property
+    def vector(self) -> Floats:
+        """The mean of the final hidden states, at length 1; whole once poll() gave a Done."""
+        pooled = self._sequence.pooled
+        assert pooled is not None
+        vector: Floats = (pooled / (np.linalg.norm(pooled) or 1.0)).astype(np.float32)
+        return vector
+
+    def poll(self) -> list[Event]:
+        """Its one event, once it is there."""
+        sequence = self._sequence
+        if self._is_over or not sequence.is_finished:
+            return []
+        self._is_over = True
+        usage = Usage(prompt_tokens=sequence.prompt_tokens)
+        if sequence.error is not None:
+            return [Failed(sequence.error, usage)]
+        return [Done(sequence.finish_reason or "stop", usage)]
+
+    def wait(self) -> None:
+        """Until it is whole; what went wrong is raised."""
+        self._engine.wait(self._sequence, until_finished=True)
+        if self._sequence.error is not None:
+            raise self._sequence.error
+
+    def cancel(self) -> None:
+        """End it, from any thread."""
+        self._engine.cancel(self._sequence)
+
+    def __del__(self) -> None:
+        self.cancel()
+
+
 class Session:
     """Requests over one engine and one tokenizer. Any number of streams, from any threads."""
 
@@ -277,6 +320,21 @@ class Session:
         """Go on with token ids as they are: no template, no tools, no rules. Errors as of stream()."""
         sequence = self._engine.submit(token_ids, sampling, salt=salt, client=client, adapter=adapter)
         return self._read(sequence, sampling, Parser(self._tokenizer))
+
+    def embedding(self, text: str | Listing[int], *, salt: bytes = b"", client: bytes = b"") -> Pooling:
+        """Start the embedding of a text, or of token ids. Errors as of stream().
+
+        The token that begins texts is put before either, where the model has one.
+        """
+        ids = self._tokenizer.encode(text) if isinstance(text, str) else list(text)
+        if not ids:
+            raise InputError("there is nothing to embed in an empty text; leave it out")
+        bos = self._engine.spec.tokens.bos
+        if bos is not None and ids[0] != bos:
+            ids = [bos, *ids]
+        none = SamplingParams(max_tokens=0)
+        sequence = self._engine.submit(ids, none, salt=salt, client=client, collect="pooled")
+        return Pooling(self._engine, sequence)
 
     def _read(self, sequence: Sequence, sampling: SamplingParams, parser: Parser) -> Stream:
         stops, repeats = StopStrings(sampling.stop), Repeats(sampling.loop_guard)

@@ -283,7 +283,7 @@ def test_a_preempted_sequence_is_the_next_to_run():
 def test_preempted_scores_start_again():
     prompt = np.random.default_rng(1).integers(0, VOCAB, 30).tolist()
     engine = make_engine(max_rows=8)
-    sequence = engine.submit(prompt, SamplingParams(max_tokens=0), want_scores=True)
+    sequence = engine.submit(prompt, SamplingParams(max_tokens=0), collect="scores")
     engine.step()
     engine.step()
     engine.scheduler.preempt(sequence)
@@ -393,7 +393,7 @@ def test_scores_are_the_logits_of_every_row():
     prompt = np.random.default_rng(1).integers(0, VOCAB, 50).tolist()
     engine = make_engine(max_rows=8)
     run(engine, engine.submit(prompt, GREEDY))  # kept pages must not be reused for scores
-    sequence = engine.submit(prompt, SamplingParams(max_tokens=0), want_scores=True)
+    sequence = engine.submit(prompt, SamplingParams(max_tokens=0), collect="scores")
     run(engine, sequence)
     expected = [oracle_logits(prompt[: i + 1], engine.spec) for i in range(50)]
     assert np.array_equal(np.concatenate(sequence.scores), expected)

@@ -179,7 +179,7 @@ def test_scores_in_chunks_are_scores_at_once(made):
     scores = []
     for max_rows in (64, 16):
         engine = made.engine(max_rows=max_rows)
-        sequence = engine.submit(prompt, SamplingParams(max_tokens=0), want_scores=True)
+        sequence = engine.submit(prompt, SamplingParams(max_tokens=0), collect="scores")
         run(engine, sequence)
         scores.append(np.concatenate(sequence.scores))
     assert scores[0].shape == (len(prompt), 256)

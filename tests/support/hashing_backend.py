@@ -126,11 +126,16 @@ class HashingBackend:
         for row in batch.logit_rows.tolist():
             s = next(s for s in batch.sequences if s.start <= row < s.start + s.count)
             ids = self._visible(batch.cache, s, s.position + row - s.start)
+            if not batch.want_logits:
+                hidden.append(oracle_hidden(ids))
+                continue
             logits = oracle_logits(ids, self.spec)
             logits[self.likely] += np.float32(self.liking)
             values.append(logits * np.nan if int(batch.token_ids[row]) in self.nan_on else logits)
             hidden.append(oracle_hidden(ids))
         rows = np.array(values, np.float32).reshape(-1, self.spec.vocab_size)
+        if not batch.want_logits:
+            rows = np.zeros((len(hidden), 0), np.float32)
         return Logits(rows, np.array(hidden, np.float32).reshape(-1, 2) if batch.want_hidden else None)
 
     def _draft(self, batch: Batch) -> Logits:

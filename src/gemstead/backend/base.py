@@ -81,7 +81,8 @@ class Batch:
 
     token_ids [T]; logit_rows [R], ascending row numbers whose logits are wanted: other rows stop
     after the last KV-owning layer. With `want_hidden` the final-norm hidden state of those rows is
-    returned too (a drafter's input).
+    returned too (a drafter's input); without `want_logits` nothing but that is computed of them, and
+    their logits have no columns.
 
     `hidden_TD` set makes this a drafter step: every sequence has one row, its position is that of
     the last token in the target's cache, nothing is written, and the drafter reads
@@ -95,6 +96,7 @@ class Batch:
     cache: Cache
     want_hidden: bool = False
     hidden_TD: Floats | None = None
+    want_logits: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from gemstead.engine.scheduler import Rows
 from gemstead.engine.sequence import Sequence
 
 
-def make_batch(plan: Listing[Rows], pages: Pages, cache: Cache, *, want_hidden: bool) -> Batch:
+def make_batch(
+    plan: Listing[Rows], pages: Pages, cache: Cache, *, want_hidden: bool, want_logits: bool = True
+) -> Batch:
     """One forward over all rows of the plan, in its order."""
     token_ids: list[int] = []
     logit_rows: list[int] = []
@@ -33,6 +35,7 @@ def make_batch(plan: Listing[Rows], pages: Pages, cache: Cache, *, want_hidden: 
         logit_rows=np.asarray(logit_rows, dtype=np.int32),
         cache=cache,
         want_hidden=want_hidden,
+        want_logits=want_logits,
     )
 
 

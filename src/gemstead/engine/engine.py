@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Iterable
 from collections.abc import Sequence as Listing
 
+import numpy as np
+
 from gemstead.backend.base import Backend, Floats, Logits
 from gemstead.engine.batching import draft_batch, make_batch, split_logits
 from gemstead.engine.constraint import Constraint
@@ -23,7 +25,7 @@ from gemstead.engine.pages import PageBudget, Pages, page_counts
 from gemstead.engine.parking import Parking
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Rows, Scheduler
-from gemstead.engine.sequence import Sequence, check_ids
+from gemstead.engine.sequence import Collected, Sequence, check_ids
 from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, GemsteadError, InputError
 from gemstead.types import FinishReason, SamplingParams
 
@@ -107,18 +109,19 @@ class Engine:
         eos_ids: Iterable[int] | None = None,
         salt: bytes = b"",
         client: bytes = b"",
-        want_scores: bool = False,
         adapter: str | None = None,
+        collect: Collected | None = None,
     ) -> Sequence:
         """Queue a prompt. The output ends at `eos_ids` (None: the model's), max_tokens or the context.
 
         Sequences with different `salt` or `adapter` (the name of one the backend was opened with) share no
-        pages; those of one `client` take turns with others'. With `want_scores` every row's logits are
-        collected. InputError for bad ids or an unknown adapter; CapacityError when the prompt can never fit here.
+        pages; those of one `client` take turns with others'. `collect`, with max_tokens 0: "scores", every
+        row's logits, or "pooled", the sum of the final hidden states, that of the token that begins texts left
+        out. InputError for bad ids or an unknown adapter; CapacityError when the prompt can never fit here.
         """
         number, digest = self._find_adapter(adapter)
         ids = check_ids(prompt_ids, self.spec.vocab_size)
-        self._check_room(len(ids), want_scores)
+        self._check_room(len(ids), collect is not None)
         asked = self.max_sequence_tokens if params.max_tokens is None else params.max_tokens
         sequence = Sequence(
             ids=ids,
@@ -127,11 +130,12 @@ class Engine:
             table=self.pages.new_table(salt, digest),
             eos_ids=frozenset(self.spec.tokens.eos if eos_ids is None else eos_ids),
             constraint=constraint,
-            scores=[] if want_scores else None,
+            scores=[] if collect == "scores" else None,
             adapter=number,
+            pooled=np.zeros(self.spec.hidden_size) if collect == "pooled" else None,
             client=client,
         )
-        if sequence.room <= 0 and not want_scores:
+        if sequence.room <= 0 and not sequence.needs_all_rows:
             sequence.finish_reason = "length"
         else:
             self._arrivals.append(sequence)
@@ -171,8 +175,8 @@ class Engine:
             raise InputError(f"there is no adapter {str(name)[:200]!r} here; open are {known}")
         return 1 + list(self.adapters).index(name), self.adapters[name]
 
-    def _check_room(self, prompt_tokens: int, want_scores: bool) -> None:
-        needed = prompt_tokens + (0 if want_scores else 1)
+    def _check_room(self, prompt_tokens: int, ends_there: bool) -> None:
+        needed = prompt_tokens + (0 if ends_there else 1)
         if needed > self.max_sequence_tokens:
             pages = ", ".join(
                 f"{c.total} {p.kind}" for c, p in zip(self.pages.counts(), self.spec.pools, strict=True)
@@ -263,7 +267,17 @@ class Engine:
         for rows in plan:
             if rows.sequence.started_s is None:
                 rows.sequence.started_s = now
-        batch = make_batch(plan, self.pages, self._cache, want_hidden=self._drafter.needs_hidden)
+        pooling = [rows for rows in plan if rows.sequence.pooled is not None]
+        if pooling and len(pooling) < len(plan):  # a forward of their own: nobody wants their logits
+            rest = [rows for rows in plan if rows.sequence.pooled is None]
+            return self._forward(rest) + self._forward(pooling)
+        batch = make_batch(
+            plan,
+            self.pages,
+            self._cache,
+            want_hidden=self._drafter.needs_hidden or bool(pooling),
+            want_logits=not pooling,
+        )
         try:
             logits = self._backend.forward(batch)
         except Exception as error:
@@ -286,6 +300,8 @@ class Engine:
             return
         if sequence.scores is not None:
             sequence.scores.append(logits.values_RV.copy())
+        if sequence.pooled is not None and logits.hidden_RD is not None:
+            sequence.pooled += logits.hidden_RD[self._skipped(rows) :].sum(axis=0, dtype=np.float64)
         cached = rows.position + rows.count
         try:
             if rows.reaches_end:
@@ -297,6 +313,11 @@ class Engine:
         self.pages.advance(sequence.table, sequence.ids, cached)
         if sequence.is_finished:
             self._retire(sequence)
+
+    def _skipped(self, rows: Rows) -> int:
+        """Rows left out of the mean: the token that begins every text says nothing about this one."""
+        ids = rows.sequence.ids
+        return int(rows.position == 0 and len(ids) > 1 and ids[0] == self.spec.tokens.bos)
 
     def _take(self, rows: Rows, logits: Logits) -> int:
         """Choose tokens row by row while the drafts agree; the number of drafts kept."""

@@ -43,7 +43,7 @@ class Rows:
     @property
     def first_logit_row(self) -> int:
         """First of the rows whose logits are wanted; the wanted ones run to the last row."""
-        if self.sequence.scores is not None:
+        if self.sequence.needs_all_rows:
             return 0
         return self.count - 1 if self.reaches_end else self.count
 
@@ -89,7 +89,7 @@ class Scheduler:
         """Let waiting sequences in, in fair order, while their prompts surely fit beside the live ones."""
         while self.waiting and len(self.live) < self._max_sequences:
             sequence = self._next()
-            if sequence.scores is None:
+            if not sequence.needs_all_rows:
                 sequence.n_cached = self._pages.reuse(sequence.table, sequence.ids)
             reading = [(s.table, len(s.ids)) for s in [*self.live, sequence]]
             if self.live and not self._pages.room_for(reading):
@@ -115,6 +115,8 @@ class Scheduler:
         sequence.n_cached, sequence.was_preempted = 0, True
         if sequence.scores is not None:
             sequence.scores.clear()
+        if sequence.pooled is not None:
+            sequence.pooled[:] = 0
         self.waiting.appendleft(sequence)
         self.preemptions += 1
 

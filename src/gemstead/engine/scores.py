@@ -33,7 +33,7 @@ def score_rows(engine: Engine, token_ids: Listing[int]) -> Iterator[Floats]:
 
     Errors are those of Engine.submit, and of the step that fails. Nobody else may step the engine.
     """
-    sequence = engine.submit(token_ids, _FORWARD, want_scores=True)
+    sequence = engine.submit(token_ids, _FORWARD, collect="scores")
     try:
         while not sequence.is_finished or sequence.scores:
             while sequence.scores:

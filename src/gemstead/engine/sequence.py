@@ -10,8 +10,10 @@ import time
 from collections import deque
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from gemstead.backend.base import Floats
 from gemstead.engine.constraint import Constraint
@@ -19,6 +21,9 @@ from gemstead.engine.pages import PageTable
 from gemstead.engine.sampler import Sampler
 from gemstead.errors import InputError
 from gemstead.types import FinishReason, TokenLogprob
+
+Doubles = npt.NDArray[np.float64]
+Collected = Literal["scores", "pooled"]  # what a sequence that only reads keeps of all its rows
 
 
 def check_ids(token_ids: Listing[int], vocab_size: int) -> list[int]:
@@ -56,8 +61,9 @@ class Sequence:
 
     `limit` is the most ids (prompt and output) it may come to. `hidden` is the backend's hidden
     state of the row that produced the last id: what a drafter starts from. `scores`, where asked
-    for, collects the logits of every row. `adapter` is the number of its adapter in the backend, or 0.
-    `client` is whose it is: the scheduler is fair between them.
+    for, collects the logits of every row; `pooled` is the sum of the final hidden states of its rows,
+    whose logits nobody wants. `client` is whose it is: the scheduler is fair between them. `adapter` is
+    the number of its adapter in the backend, or 0.
     """
 
     ids: list[int]
@@ -68,6 +74,7 @@ class Sequence:
     constraint: Constraint | None = None
     scores: list[Floats] | None = None
     adapter: int = 0
+    pooled: Doubles | None = None
     client: bytes = b""
 
     prompt_tokens: int = 0
@@ -92,6 +99,11 @@ class Sequence:
     def is_finished(self) -> bool:
         """Whether nothing more will come; `outputs` may still hold tokens to read."""
         return self.finish_reason is not None
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """Whether every row of the prompt must be computed to its end, those of a kept prefix too."""
+        return self.scores is not None or self.pooled is not None
 
     @property
     def num_generated(self) -> int:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemstead.errors import GemsteadError
-from gemstead.server import anthropic, control, ollama, openai, responses
+from gemstead.server import anthropic, control, embeddings, ollama, openai, responses
 from gemstead.server.auth import Access
 from gemstead.server.exchange import ClientGone, Desk, Record
 from gemstead.server.metrics import Metrics
@@ -42,6 +42,7 @@ def make_app(
         *responses.routes(desk, store),
         *anthropic.routes(desk),
         *ollama.routes(desk),
+        *embeddings.routes(desk),
         *control.routes(desk, store, metrics, stop),
     ]
     known = frozenset(route.path for route in routes)

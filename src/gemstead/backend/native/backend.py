@@ -150,12 +150,13 @@ class NativeBackend:
         if batch.hidden_TD is not None:
             return self._draft(batch, batch.hidden_TD)
         rows, width = len(batch.logit_rows), self._spec.hidden_size
-        values_RV = np.empty((rows, self._spec.vocab_size), np.float32)
+        values_RV = np.empty((rows, self._spec.vocab_size if batch.want_logits else 0), np.float32)
         hidden_RD = np.empty((rows, width), np.float32) if batch.want_hidden else None
         struct, kept = _struct(batch)
         hidden = None if hidden_RD is None else address(hidden_RD)
+        logits = address(values_RV) if batch.want_logits else None
         status = library().gs_forward(
-            self._model, _own(batch.cache).handle, ctypes.byref(struct), address(values_RV), hidden
+            self._model, _own(batch.cache).handle, ctypes.byref(struct), logits, hidden
         )
         del kept
         check(status, "a forward")

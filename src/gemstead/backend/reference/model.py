@@ -53,6 +53,8 @@ def forward(w: Adapted, spec: ModelSpec, batch: Batch, cache: PagedCache) -> Log
         x_TD = decoder_layer(w, layer, x_TD, h_TD, context, cache, eps)
 
     hidden_RD = rms_norm(x_TD, w.vector("norm"), eps)
+    if not batch.want_logits:
+        return Logits(hidden_RD[:, :0], hidden_RD if batch.want_hidden else None)
     logits_RV = softcap(w.linear("embed_tokens", hidden_RD), spec.final_logit_softcapping)
     return Logits(logits_RV, hidden_RD if batch.want_hidden else None)
 

@@ -166,7 +166,7 @@ class TorchBackend:
             attended_TNH = attend_pages(q_TNH, cache.keys[source], cache.values[source], groups)
             x_TD = layer.finish(x_TD, attended_TNH, ple[i], linear)
         hidden_RD = rms(x_TD, model.norm, spec.rms_norm_eps)
-        return model.head(hidden_RD), hidden_RD
+        return model.head(hidden_RD) if batch.want_logits else hidden_RD[:, :0], hidden_RD
 
     def _draft(self, model: TextModel, batch: Batch, cache: PagedCache) -> tuple[Tensor, Tensor]:
         if self._drafter is None:
