@@ -12,10 +12,14 @@ import pytest
 
 from gemstead import pebble
 from gemstead.errors import WeightsError
+from gemstead.server.auth import Caller
 from gemstead.server.budget import LEAST_KV_BYTES, Budget
+from gemstead.server.exchange import Desk, Record
+from gemstead.server.openai_replies import ChatEncoder
 from gemstead.server.refusals import Refusal
 from gemstead.server.served import Offer
 from gemstead.server.shelf import Shelf, Terms
+from gemstead.types import Done
 
 GIB = 1 << 30
 
@@ -289,3 +293,38 @@ def wait_closed(running) -> None:
     end = time.monotonic() + 20
     while running.get("/api/ps")[1]["models"]:
         assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stream_gets_pings_while_its_model_loads(monkeypatch, fails):
+    monkeypatch.setattr("gemstead.server.exchange.PING_S", 0.02)
+
+    async def scenario(shelf, a, _):
+        a.go.clear()
+        a.fails = fails
+        state = SimpleNamespace(record=Record(), caller=Caller("admin"))
+        http = SimpleNamespace(state=state, client=None)
+        encoder = ChatEncoder("a", 1, False)
+        response = await Desk(shelf).streamed(http, "a", lambda _: [Ended], encoder)  # type: ignore[arg-type]
+        sent = [await anext(response.body_iterator) for _ in range(3)]
+        assert sent == [encoder.ping()] * 3
+        a.go.set()
+        rest = [part async for part in response.body_iterator if part != encoder.ping()]
+        if fails:
+            assert b"a hole in the file" in rest[-1]
+        else:
+            assert rest[-1] == b"data: [DONE]\n\n"
+        await response._exchange.end(response._beginning)  # type: ignore[attr-defined]
+        assert shelf.place("a").users == 0
+
+    run(scenario)
+
+
+class Ended:
+    """An answer that is over at once."""
+
+    def poll(self):
+        return [Done("stop")]
+
+    def cancel(self):
+        pass
