@@ -116,8 +116,8 @@ class Engine:
 
         Sequences with different `salt` or `adapter` (the name of one the backend was opened with) share no
         pages; those of one `client` take turns with others'. `collect`, with max_tokens 0: "scores", every
-        row's logits, or "pooled", the sum of the final hidden states, that of the token that begins texts left
-        out. InputError for bad ids or an unknown adapter; CapacityError when the prompt can never fit here.
+        row's logits, or "pooled", the sum of the final hidden states, that of the token that begins texts
+        left out. InputError for bad ids or an unknown adapter; CapacityError when a prompt can never fit.
         """
         number, digest = self._find_adapter(adapter)
         ids = check_ids(prompt_ids, self.spec.vocab_size)
