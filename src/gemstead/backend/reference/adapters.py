@@ -48,6 +48,7 @@ class Adapted(Weights):
     def __init__(self, weights: Weights, adapters: Listing[Terms], adapter_T: Ints) -> None:
         # Not Weights' own __init__: everything the weights have unpacked is shared with them.
         self.__dict__.update(weights.__dict__)
+        self._plain = weights
         self._adapters = adapters
         self._adapter_T = adapter_T
         self._present = [int(n) for n in np.unique(adapter_T) if n]
@@ -62,11 +63,11 @@ class Adapted(Weights):
 
     def keep(self, rows: Ints) -> Adapted:
         """For only these rows of it."""
-        return Adapted(self, self._adapters, self._adapter_T[rows])
+        return Adapted(self._plain, self._adapters, self._adapter_T[rows])
 
     def linear(self, name: str, x_TI: Floats, start: int = 0, stop: int | None = None) -> Floats:
         """x Wᵀ and each row's own term, for rows start..stop of the matrix: [T, I] -> [T, stop - start]."""
-        y_TO = super().linear(name, x_TI, start, stop)
+        y_TO = self._plain.linear(name, x_TI, start, stop)
         for number in self._present:
             term = self._adapters[number - 1].get(name)
             if term is not None:
@@ -74,3 +75,7 @@ class Adapted(Weights):
                 low_TR = times_rows(x_TI[own], term.a_RI) * np.float32(term.scale)
                 y_TO[own] += times_rows(low_TR, term.b_OR[start:stop])
         return y_TO
+
+    def expert(self, name: str, expert: int, x_TI: Floats) -> Floats:
+        """As the weights alone do it: no adapter adds to experts."""
+        return self._plain.expert(name, expert, x_TI)
