@@ -457,6 +457,8 @@ def test_each_request_names_its_adapter(files, adapters):
         assert model.ask("hi", adapter="a", tools=(), **greedy) == text
         with pytest.raises(InputError, match="no adapter 'c' here; open are a, b"):
             model.chat(messages, adapter="c")
+        with pytest.raises(InputError, match="no adapter"):
+            model.chat(messages, adapter=["a"])
         with pytest.raises(InputError, match="open are none: give adapters= when opening"):
             bare.logits(IDS, adapter="a")
 

@@ -58,7 +58,8 @@ gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
 gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) GS_NOEXCEPT;
 
 /* The next adapter of the model: the rows of a sequence that names it (1 for the first) get its terms added.
- * Matrices are f32, f16 or bf16 as in a file. GS_PER_LAYER_MODEL_PROJECTION belongs to no layer: layer 0. */
+ * Matrices are f32, f16 or bf16 as in a file; of b a copy is made. GS_PER_LAYER_MODEL_PROJECTION belongs to no
+ * layer: layer 0. */
 enum {
     GS_Q_PROJ, GS_K_PROJ, GS_V_PROJ, GS_O_PROJ, GS_GATE_PROJ, GS_UP_PROJ, GS_DOWN_PROJ, GS_ROUTER,
     GS_PER_LAYER_INPUT_GATE, GS_PER_LAYER_PROJECTION, GS_PER_LAYER_MODEL_PROJECTION

@@ -1,7 +1,8 @@
 // Low-rank adapters: y += scale * B (A x) for the rows of the sequences that name one, the weights untouched.
 //
-// Rows are grouped by adapter, so A and B are read once for all rows that share them. Both products are
-// the float kernel's, which gives a row the same bits whoever is beside it.
+// Rows are grouped by adapter, so A and B are read once for all rows that share them. A x is the float kernel's
+// product; for B, whose rows are short, the sums go along the outputs, as attention blends its values.
+// Either gives a row the same bits whoever is beside it.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -13,7 +14,7 @@ namespace gs {
 namespace {
 
 constexpr int kMaxRank = 4096;
-constexpr int kTileRows = 32, kTileOut = 64;  // of B x: 8 KiB of results at a time
+constexpr int kTileRows = 32;  // whose results for a strip are held at a time: 8 KiB
 
 constexpr gs_matrix gs_layer::* kLinears[] = {
     &gs_layer::q_proj,    &gs_layer::k_proj,    &gs_layer::v_proj, &gs_layer::o_proj,
@@ -35,6 +36,20 @@ const char* wrong_term(const gs_term& term, const gs_matrix* linear) noexcept {
     return wrong ? wrong : wrong_half(term.b, linear->rows, term.a.rows);
 }
 
+Term strips_of(const gs_term& given) {
+    constexpr int kOut = Term::kStripOut;
+    const int64_t rank = given.a.rows, out = given.b.rows;
+    Term term{given.a, given.scale, std::vector<float>(static_cast<size_t>((out + kOut - 1) / kOut * kOut * rank))};
+    std::vector<float> row(static_cast<size_t>(rank));
+    const int64_t row_bytes = rank * file_format(given.b.format).bytes;
+    for (int64_t r = 0; r < out; ++r) {
+        unpack_row(given.b.format, static_cast<const uint8_t*>(given.b.data) + r * row_bytes, rank, row.data());
+        float* strip = term.b.data() + r / kOut * kOut * rank + r % kOut;
+        for (int64_t k = 0; k < rank; ++k) strip[k * kOut] = row[static_cast<size_t>(k)];
+    }
+    return term;
+}
+
 }  // namespace
 
 const char* Model::add_adapter(const gs_term* terms, int count) {
@@ -50,7 +65,7 @@ const char* Model::add_adapter(const gs_term* terms, int count) {
             linear = &(layers_[static_cast<size_t>(term.layer)].*kLinears[term.linear]);
         }
         if (const char* wrong = wrong_term(term, linear)) return wrong;
-        if (!adapter.emplace(linear, term).second) return "an adapter adds to a linear twice";
+        if (!adapter.emplace(linear, strips_of(term)).second) return "an adapter adds to a linear twice";
     }
     adapters_.push_back(std::move(adapter));
     return nullptr;
@@ -66,7 +81,7 @@ void Model::project(const gs_matrix& w, Input& x, const Rows& rows, float* y, in
     }
 }
 
-void Model::add_term(const gs_term& term, Input& x, const std::vector<int>& rows, float* y, int64_t stride,
+void Model::add_term(const Term& term, Input& x, const std::vector<int>& rows, float* y, int64_t stride,
                      int64_t first, int64_t last) {
     const int count = static_cast<int>(rows.size()), rank = static_cast<int>(term.a.rows);
     const int64_t columns = x.columns();
@@ -83,24 +98,22 @@ void Model::add_term(const gs_term& term, Input& x, const std::vector<int>& rows
     linear(threads_, term.a, adapter_in_, low);
     for (int64_t i = 0; i < static_cast<int64_t>(count) * rank; ++i) low[i] *= term.scale;
 
-    static const MatmulFloat matmul = pick(matmul_float_table(), isa());
-    const FloatFormat format = float_format(term.b.format);
-    const int64_t row_bytes = rank * file_format(term.b.format).bytes;
-    const uint8_t* b = static_cast<const uint8_t*>(term.b.data) + first * row_bytes;
-    const int64_t group = units_per_chunk((last - first + kTileOut - 1) / kTileOut,
-                                          static_cast<int64_t>(kTileOut) * rank * count, threads_.count()) * kTileOut;
-    threads_.run(static_cast<int>((last - first + group - 1) / group), [&](int chunk, int) noexcept {
-        float tile[kTileRows * kTileOut];
-        const int64_t stop = std::min(last - first, (chunk + 1) * group);
-        for (int64_t r = chunk * group; r < stop; r += kTileOut) {
-            const int out = static_cast<int>(std::min<int64_t>(kTileOut, stop - r));
+    constexpr int kOut = Term::kStripOut;
+    const int64_t begin = first / kOut, end = (last + kOut - 1) / kOut;
+    const int64_t group = units_per_chunk(end - begin, static_cast<int64_t>(kOut) * rank * count, threads_.count());
+    threads_.run(static_cast<int>((end - begin + group - 1) / group), [&](int chunk, int) noexcept {
+        float tile[kTileRows * kOut];
+        const int64_t from = begin + chunk * group;
+        for (int64_t s = from; s < std::min(end, from + group); ++s) {
+            const int64_t r0 = std::max(first, s * kOut), r1 = std::min(last, (s + 1) * kOut);
             for (int t = 0; t < count; t += kTileRows) {
                 const int tokens = std::min(kTileRows, count - t);
-                matmul(format, b + r * row_bytes, out, rank, low + static_cast<int64_t>(t) * rank, rank, tokens, tile,
-                       kTileOut);
+                std::fill(tile, tile + tokens * kOut, 0.0f);
+                attention_.blend(low + static_cast<int64_t>(t) * rank, rank, tokens, kOut, term.b.data() + s * rank * kOut, kOut,
+                                 rank, tile);
                 for (int i = 0; i < tokens; ++i) {
-                    float* to = y + rows[static_cast<size_t>(t + i)] * stride + r;
-                    for (int j = 0; j < out; ++j) to[j] += tile[i * kTileOut + j];
+                    float* to = y + rows[static_cast<size_t>(t + i)] * stride - first;
+                    for (int64_t r = r0; r < r1; ++r) to[r] += tile[i * kOut + r - s * kOut];
                 }
             }
         }

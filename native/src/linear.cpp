@@ -12,6 +12,10 @@ namespace {
 constexpr int kChunkTokens = 128;     // int8 rows of a chunk stay in the second cache
 constexpr int64_t kChunkWork = 1 << 19;  // multiply-adds that make a chunk worth handing out
 
+FloatFormat float_format(int32_t format) noexcept {
+    return format == kF32 ? FloatFormat::f32 : format == kF16 ? FloatFormat::f16 : FloatFormat::bf16;
+}
+
 void packed_linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t stride, int64_t first,
                    int64_t last, int copy) {
     const PackedFormat format = packed_format(w.format);
@@ -46,10 +50,6 @@ void packed_linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int
 }
 
 }  // namespace
-
-FloatFormat float_format(int32_t format) noexcept {
-    return format == kF32 ? FloatFormat::f32 : format == kF16 ? FloatFormat::f16 : FloatFormat::bf16;
-}
 
 int64_t units_per_chunk(int64_t units, int64_t work, int threads) noexcept {
     const int64_t enough = std::max<int64_t>(1, kChunkWork / std::max<int64_t>(1, work));

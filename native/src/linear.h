@@ -45,9 +45,6 @@ private:
     Scratch<int32_t> eight_, halves_;
 };
 
-// The float kernel's name of a ggml type that is plain numbers.
-FloatFormat float_format(int32_t format) noexcept;
-
 // How many units of `work` multiply-adds make a chunk for the threads, leaving each several.
 int64_t units_per_chunk(int64_t units, int64_t work, int threads) noexcept;
 

@@ -43,8 +43,16 @@ private:
     void group();
 };
 
+// One term of an adapter. b: strips of kStripOut outputs, [rank][kStripOut] each, the last filled up with zeros.
+struct Term {
+    static constexpr int kStripOut = 64;
+    gs_matrix a;
+    float scale;
+    std::vector<float> b;
+};
+
 // The terms of one adapter by the matrix they add to, which lies in a Model.
-using Adapter = std::unordered_map<const gs_matrix*, gs_term>;
+using Adapter = std::unordered_map<const gs_matrix*, Term>;
 
 // cos and sin of every row's angles for one kind of attention: [rows][pairs] each.
 struct Turn {
@@ -93,7 +101,7 @@ private:
         project(w, x, rows, y, w.rows, 0, w.rows);
     }
     void project(const gs_matrix& w, Input& x, const Rows& rows, float* y, int64_t stride, int64_t first, int64_t last);
-    void add_term(const gs_term& term, Input& x, const std::vector<int>& rows, float* y, int64_t stride, int64_t first,
+    void add_term(const Term& term, Input& x, const std::vector<int>& rows, float* y, int64_t stride, int64_t first,
                   int64_t last);
     void norm_rows(const float* x, const float* weight, int rows, int width, float* out);
     void add_normed(float* x, float* y, const float* weight, int rows);

@@ -315,10 +315,9 @@ class Session:
         *,
         salt: bytes = b"",
         client: bytes = b"",
-        adapter: str | None = None,
     ) -> Stream:
         """Go on with token ids as they are: no template, no tools, no rules. Errors as of stream()."""
-        sequence = self._engine.submit(token_ids, sampling, salt=salt, client=client, adapter=adapter)
+        sequence = self._engine.submit(token_ids, sampling, salt=salt, client=client)
         return self._read(sequence, sampling, Parser(self._tokenizer))
 
     def embedding(self, text: str | Listing[int], *, salt: bytes = b"", client: bytes = b"") -> Pooling:

@@ -61,7 +61,7 @@ def test_options_reach_the_model(gem, fake, script):
         (
             "pebble",
             {"backend": "reference", "threads": 3, "memory": 10**9, "context": 512, "drafter": "d.gguf"}
-            | {"prefix_cache_dir": "kept", "kv": "q8_0"},
+            | {"prefix_cache_dir": "kept", "kv": "q8_0", "adapters": None},
         )
     ]
     asked = model.asked[0]
@@ -117,7 +117,7 @@ def test_what_is_not_given_is_the_models_choice(gem, fake, script):
     assert model.opened == [
         (
             "pebble",
-            dict.fromkeys(("drafter", "threads", "memory", "context", "prefix_cache_dir"))
+            dict.fromkeys(("drafter", "threads", "memory", "context", "prefix_cache_dir", "adapters"))
             | {"backend": "auto", "kv": "f16"},
         )
     ]
@@ -144,8 +144,9 @@ def test_every_backend_can_be_chosen():
 @pytest.mark.parametrize("command", [("run", "hi"), ("chat",)])
 def test_an_adapter_is_opened_and_asked_for(gem, fake, script, command, tmp_path):
     model = fake(script.says("ok"))
-    ran = gem(*command, "--adapter", str(tmp_path), stdin="hi\n")
+    ran = gem(*command, "--adapter", str(tmp_path), stdin="hi\n/show\n")
     assert ran.code == 0
+    assert (f"  with   {tmp_path}" in ran.err) == (command == ("chat",))
     assert model.opened[0][1]["adapters"] == {str(tmp_path): tmp_path}
     assert model.asked[0]["adapter"] == str(tmp_path)
 

@@ -106,9 +106,6 @@ class Options:
 
     def open(self, model: str, memory: Callable[[Capabilities], int] | None = None) -> Model:
         """Open the model the way these options say; `memory` decides about K/V where --memory does not."""
-        more: dict[str, Any] = {}
-        if self.adapter is not None:
-            more["adapters"] = {self.adapter: absolute(self.adapter)}
         return gemstead.open(
             model,
             backend=self.backend,
@@ -118,7 +115,7 @@ class Options:
             context=self.context,
             kv=self.kv,
             prefix_cache_dir=self.prefix_cache_dir,
-            **more,
+            adapters=None if self.adapter is None else {self.adapter: absolute(self.adapter)},
         )
 
 

@@ -170,7 +170,7 @@ class Engine:
         """The number the backend knows an adapter by, and the hash of what it holds; 0 for None."""
         if name is None:
             return 0, b""
-        if name not in self.adapters:
+        if not isinstance(name, str) or name not in self.adapters:
             known = ", ".join(self.adapters) or "none: give adapters= when opening the model"
             raise InputError(f"there is no adapter {str(name)[:200]!r} here; open are {known}")
         return 1 + list(self.adapters).index(name), self.adapters[name]

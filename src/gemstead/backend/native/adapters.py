@@ -1,4 +1,4 @@
-"""An adapter's terms as the structs the core reads, in memory of their own and in the file's numbers.
+"""An adapter's terms as the structs the core reads, in the file's numbers.
 
 The shapes have been checked by weights/adapter.py, and the core checks them again. Neighbours: layout.py,
 backend.py.
@@ -6,6 +6,7 @@ backend.py.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,26 +36,24 @@ _LINEARS = (
 
 
 class AdapterTerms:
-    """The structs of one adapter: `terms`. The core reads them for as long as the model is open."""
+    """The structs of one adapter: `terms`, valid while it is open, and the memory that stays needed."""
 
     def __init__(self, adapter: Adapter) -> None:
         self._kept: list[Bytes] = []
+        # A as it is and, copied by the core, B in float32.
+        self.nbytes = sum(t.a.nbytes + 4 * math.prod(t.b.shape) for t in adapter.terms.values())
         self.terms = (layout.Term * len(adapter.terms))()
         for struct, (name, term) in zip(self.terms, adapter.terms.items(), strict=True):
             layer, linear = (0, name) if not name.startswith("layers.") else _split(name)
             struct.layer, struct.linear, struct.scale = layer, _LINEARS.index(linear), term.scale
-            struct.a, struct.b = self._matrix(term.a), self._matrix(term.b)
+            (a,), (b,) = term.a.raw(), term.b.raw()
+            self._kept.append(np.array(a, order="C"))  # the file may be closed, or written anew
+            struct.a, struct.b = _matrix(term.a, self._kept[-1]), _matrix(term.b, b)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory held."""
-        return sum(data.nbytes for data in self._kept)
 
-    def _matrix(self, tensor: Tensor) -> layout.Matrix:
-        (raw,) = tensor.raw()
-        self._kept.append(np.array(raw, order="C"))  # a copy: the file may be closed, or written anew
-        rows, columns = tensor.shape
-        return layout.Matrix(address(self._kept[-1]), code_of(tensor), 0, 1, 0, rows, columns)
+def _matrix(tensor: Tensor, data: Bytes) -> layout.Matrix:
+    rows, columns = tensor.shape
+    return layout.Matrix(address(data), code_of(tensor), 0, 1, 0, rows, columns)
 
 
 def _split(name: str) -> tuple[int, str]:
