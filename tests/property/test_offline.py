@@ -62,7 +62,7 @@ SCRIPTS = {
         (["mine", "small.gguf", "--format", "q4_0"], "", 0),
         (["e2b", "small.gguf", "--format", "q4_0"], "", 1),
     ],
-    "verify": [(["pebble"], "", 0), (["gemma4:carried"], "", 0), (["e2b"], "", 1)],
+    "verify": [(["pebble"], "", 0), (["models/carried/m.gguf"], "", 0), (["e2b"], "", 1)],
     "compare": [
         (["pebble", "mine", "--text", "models/carried/gemstead.json", "--tokens", "20"], "", 0),
         (["pebble", "e2b", "--text", "models/carried/gemstead.json"], "", 1),
