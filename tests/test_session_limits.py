@@ -255,3 +255,18 @@ def test_a_loop_is_ended_with_a_cause(where, drafter):
 
 def test_the_default_guard_lets_a_long_array_pass():
     assert len(TOKENIZER.encode(json.dumps([0] * 1000))) < SamplingParams().loop_guard
+
+
+def test_a_tool_that_is_not_strict_may_have_any_schema():
+    engine, session = session_of()
+    odd = Tool("odd", "", {"type": "object", "properties": {"x": {"type": "string", "not": {"const": "y"}}}})
+    with pytest.raises(InputError, match="'not'"):
+        session.stream(Request((ASKED,), tools=(odd, TOOL)))
+    asked = Request(
+        (ASKED,), tools=(replace(odd, strict=False), TOOL), tool_choice="odd",
+        sampling=SamplingParams(seed=1, max_tokens=150),
+    )  # fmt: skip
+    events = list(session.stream(asked))
+    assert isinstance(events[-1], Done)
+    assert {event.name for event in events if isinstance(event, ToolCallDelta)} == {"odd"}
+    assert engine.stats().live_sequences == 0

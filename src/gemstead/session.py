@@ -23,7 +23,7 @@ from gemstead.engine.sequence import Accepted, Sequence
 from gemstead.engine.thoughts import ThoughtRules, Thoughts
 from gemstead.errors import InputError
 from gemstead.text.answers import answer_grammar
-from gemstead.text.grammar import call_grammar
+from gemstead.text.grammar import call_grammar, loosened
 from gemstead.text.parser import Parser
 from gemstead.text.template import NEWEST, render
 from gemstead.text.tokenizer import Tokenizer
@@ -38,6 +38,7 @@ from gemstead.types import (
     TextDelta,
     Thinking,
     TokenLogprob,
+    Tool,
     ToolCallEvent,
     Usage,
 )
@@ -375,11 +376,10 @@ class Session:
         if control.call_open is None or control.call_close is None:
             return None  # a vocabulary that knows no calls: nothing to guard
         offered = [t for t in request.tools if choice != "none" and choice in ("auto", "required", t.name)]
-        call = call_grammar(offered, control) if offered else None
+        call = self._calls(offered) if offered else None
         answer = None if request.output is None else answer_grammar(request.output.kind, request.output.value)
-        for grammar, what in ((call, "a tool's schema"), (answer, "the output format")):
-            if grammar is not None:
-                check_grammar(grammar, what)
+        if answer is not None:
+            check_grammar(answer, "the output format")
         rules = TurnRules(
             opening=control.call_open,
             closing=control.call_close,
@@ -391,6 +391,27 @@ class Session:
             thought_close=control.channel_close,
         )
         return Turn(self._vocabulary, rules, in_thought=in_thought)
+
+    def _calls(self, tools: list[Tool]) -> str:
+        """The grammar of a call of one of them, looser for tools that are not strict."""
+
+        def grammar_of(some: list[Tool]) -> str:
+            grammar = call_grammar(some, self._tokenizer.control)
+            check_grammar(grammar, "a tool's schema")
+            return grammar
+
+        def can_hold(tool: Tool) -> bool:
+            try:
+                return bool(grammar_of([tool]))
+            except InputError:
+                return False
+
+        try:
+            return grammar_of(tools)
+        except InputError:
+            if all(tool.strict for tool in tools):
+                raise
+            return grammar_of([tool if tool.strict else loosened(tool, can_hold) for tool in tools])
 
 
 def vocabulary_of(tokenizer: Tokenizer, size: int, eos_ids: Iterable[int]) -> GrammarVocabulary:

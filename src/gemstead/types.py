@@ -110,7 +110,8 @@ class Message:
 class Tool:
     """A function the model may call: `parameters` is a JSON Schema of type object.
 
-    `function`, where given, runs the call in this process with the arguments as keywords.
+    `function`, where given, runs the call in this process with the arguments as keywords. A keyword of the
+    schema that cannot be guaranteed is an error where the tool is `strict`; otherwise calls may break it.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Tool:
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     response: Mapping[str, Any] | None = None
     function: Callable[..., Json] | None = field(default=None, compare=False)
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,18 @@ import ast
 from pathlib import Path, PurePosixPath
 
 # Folders of tests that cut across the package.
-CROSS_CUTTING = {"parity", "golden", "fuzz", "house", "docs", "property", "recipes", "bench", "support"}
+CROSS_CUTTING = {
+    "parity",
+    "golden",
+    "fuzz",
+    "house",
+    "docs",
+    "property",
+    "recipes",
+    "bench",
+    "support",
+    "clients",
+}
 
 # Modules that hold only declarations: their users are their tests.
 DECLARATIONS = {"errors", "backend/base", "__main__"}

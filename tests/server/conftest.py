@@ -7,14 +7,9 @@ from typing import Any
 
 import pytest
 
-from support.serving import Running, end, start
+from support.serving import Running, server, start
 
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Running]:
-    running = start("--alias", "gpt-4o", "--max-queue", "8")
-    yield running
-    assert end(running) == 0
+__all__ = ["server"]
 
 
 @pytest.fixture

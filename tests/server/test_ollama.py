@@ -97,3 +97,25 @@ def test_errors(client, options, status, said):
             ollama.ChatResponse, "POST", "/api/chat", json={"model": "pebble", "messages": HELLO, **options}
         )
     assert caught.value.status_code == status
+
+
+def test_logprobs(client):
+    options = {"options": COLD, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat("pebble", HELLO, **options)
+    assert "".join(token.token for token in whole.logprobs) == whole.message.content
+    assert {len(token.top_logprobs) for token in whole.logprobs} == {2}
+    parts = list(client.generate("pebble", "Say hello", stream=True, **options))
+    assert [t.token for part in parts for t in part.logprobs or []] == [t.token for t in whole.logprobs]
+
+
+def test_images_are_refused_by_what_the_model_cannot_do(server):
+    for path, body in (
+        ("/api/chat", {"messages": [{**HELLO[0], "images": ["AAAA"]}]}),
+        ("/api/generate", {"prompt": "What is this?", "images": ["AAAA"]}),
+    ):
+        status, value = server.post(path, {"model": "pebble", **body})
+        assert (status, "text only" in value["error"]) == (400, True), value
+        for images, said in ((["A"], "base64"), (5, "images"), (["AAAA"] * 65, "64")):
+            bad = {"messages": [{**HELLO[0], "images": images}]} if "messages" in body else {"images": images}
+            status, value = server.post(path, {"model": "pebble", **body, **bad})
+            assert (status, said in value["error"]) == (400, True), value

@@ -392,3 +392,13 @@ def test_many_at_once_say_what_they_say_alone(client):
     for thread in threads:
         thread.join()
     assert said == [alone] * 12
+
+
+def test_a_schema_beyond_the_grammar_is_refused_only_where_strict(client):
+    odd = {"type": "object", "properties": {"expression": {"type": "string", "not": {"const": ""}}}}
+    tool = {"type": "function", "function": {**CALCULATOR["function"], "parameters": odd}}
+    (call,) = ask(client, SUM, tools=[tool], tool_choice="required").choices[0].message.tool_calls
+    assert call.function.name == "calculator"
+    tool["function"]["strict"] = True
+    with pytest.raises(openai.BadRequestError, match="'not'"):
+        ask(client, SUM, tools=[tool])

@@ -145,3 +145,29 @@ def test_the_store_is_bounded_and_chains_need_all_their_links():
     with pytest.raises(sqlite3.ProgrammingError):
         store.get(b"me", "b")
     assert ResponseEncoder.media_type == "text/event-stream"
+
+
+def test_logprobs(client):
+    options = {**COLD, "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    whole = client.responses.create(input="Say hello", **options)
+    (part,) = whole.output[0].content
+    assert "".join(token.token for token in part.logprobs) == part.text
+    assert {len(token.top_logprobs) for token in part.logprobs} == {2}
+    events = list(client.responses.create(input="Say hello", stream=True, **options))
+    streamed = [t for e in events if e.type == "response.output_text.delta" for t in e.logprobs]
+    assert [t.token for t in streamed] == [t.token for t in part.logprobs]
+    assert events[-1].response.output[0].content[0].logprobs == part.logprobs
+    for bad, said in (
+        ({"top_logprobs": 2}, "include"),
+        ({"include": ["file_search_call.results"]}, "include is"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=said):
+            client.responses.create(input="Say hello", **{**COLD, **bad})
+
+
+def test_leaving_a_stream_frees_its_place(client, server):
+    before = server.wait_idle()
+    options = {"model": "pebble", "temperature": 2, "max_output_tokens": 3000}
+    with client.responses.create(input="Say hello", stream=True, **options) as stream:
+        next(event for event in stream if event.type == "response.output_text.delta")
+    assert server.wait_idle()["kv_bytes"] == before["kv_bytes"]

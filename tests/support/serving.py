@@ -10,8 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 KEY, ADMIN = "user-key-0123456789", "admin-key-0123456789"
 
@@ -104,3 +107,11 @@ def end(running: Running) -> int:
     if running.process.poll() is None:
         running.process.send_signal(signal.SIGTERM)
     return running.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Running]:
+    """One server for all tests of a worker; a conftest that wants it imports it."""
+    running = start("--alias", "gpt-4o", "--max-queue", "8")
+    yield running
+    assert end(running) == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gemstead.engine.grammar import check_grammar
 from gemstead.errors import InputError
-from gemstead.text.grammar import call_grammar
+from gemstead.text.grammar import call_grammar, loosened
 from gemstead.text.parser import parse
 from gemstead.types import Tool, ToolCallEvent
 from support.grammars import TOKENIZER, draw
@@ -265,3 +265,39 @@ def deeper(inner):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_schema(schema):
     drawn_calls(Tool("f", "", schema), 3)
+
+
+def holds(tool: Tool) -> bool:
+    try:
+        check_grammar(call_grammar([tool], TOKENIZER.control), tool.name)
+    except InputError:
+        return False
+    return True
+
+
+def test_a_tool_is_loosened_only_where_it_must_be():
+    parameters = {
+        **of(n={"type": "integer"}, far={"$ref": "#/$defs/far"}, odd={"type": "array", "uniqueItems": True}),
+        "$defs": {"far": {"enum": ["a"]}},
+    }
+    tool = Tool("t", "", parameters, strict=False)
+    assert not holds(tool)
+    loose = loosened(tool, holds)
+    assert loose.parameters["properties"] == {**parameters["properties"], "odd": {}}
+    assert loose.parameters["required"] == parameters["required"]
+    assert drawn_calls(loose, 20) > 0
+    assert loosened(loose, holds) is loose
+
+
+@pytest.mark.parametrize("more", [{"not": {}}, {"patternProperties": {"^a": {}}}, {"required": ["nowhere"]}])
+def test_a_schema_that_cannot_be_held_at_all_is_any_object(more):
+    tool = Tool("t", "", {**of(n={"type": "integer"}), **more}, strict=False)
+    assert holds(loosened(tool, holds))
+    hopeless = Tool("t", "", {"type": "object", "additionalProperties": {"not": {}}}, strict=False)
+    assert loosened(hopeless, holds).parameters == {"type": "object"}
+
+
+def test_names_that_are_strings_say_nothing():
+    named = {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {"type": "null"}}
+    assert drawn_calls(Tool("t", "", of(m=named)), 20) > 0
+    assert not holds(Tool("t", "", of(m={**named, "propertyNames": {"maxLength": 2}})))

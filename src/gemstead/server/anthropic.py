@@ -31,7 +31,15 @@ from gemstead.server.fields import (
     texts,
     whole,
 )
-from gemstead.server.openai_messages import MAX_MESSAGES, MAX_TOOLS, decoded, small, tool_of, unique
+from gemstead.server.openai_messages import (
+    CALLS_FIT,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    decoded,
+    small,
+    tool_of,
+    unique,
+)
 from gemstead.server.refusals import wrong
 from gemstead.server.runner import Begin
 from gemstead.server.sampling import EFFORT_WORDS, MAX_STOPS, SAMPLING, effort, sampling_of
@@ -55,7 +63,7 @@ _PROMPT = {
     "model": Field(text, "the served model's name or an alias of it"),
     "messages": Field(objects(MAX_MESSAGES), "text, thinking, tool_use, tool_result; images as base64"),
     "system": Field(anything, "a string or a list of text blocks"),
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} tools of one's own; every call fits its schema"),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} tools of one's own; {CALLS_FIT}"),
     "tool_choice": Field(record, "auto, any, none or tool, with disable_parallel_tool_use"),
     "thinking": Field(record, "enabled with budget_tokens, adaptive, or disabled"),
     "output_config": Field(record, "effort, for adaptive thinking; format: json_schema"),
@@ -78,7 +86,7 @@ MESSAGES = {
     "mcp_servers": Field(refused("this server reaches no network"), "refused"),
     "diagnostics": Field(refused("see /metrics"), "refused"),
 }
-_TOOL_SILENT = ("type", "cache_control", "strict", "eager_input_streaming", "defer_loading", "input_examples")
+_TOOL_SILENT = ("type", "cache_control", "eager_input_streaming", "defer_loading", "input_examples")
 _CHOICE = {
     "type": Field(one_of("auto", "any", "none", "tool"), ""),
     "name": Field(text, ""),
@@ -184,7 +192,7 @@ def _tool(entry: dict[str, Any], where: str) -> Tool:
             f"{where}type",
             f"{where}type is {str(entry['type'])[:40]!r}; this server runs no tools of its own",
         )
-    unknown = sorted(set(entry) - {"name", "description", "input_schema", *_TOOL_SILENT})
+    unknown = sorted(set(entry) - {"name", "description", "input_schema", "strict", *_TOOL_SILENT})
     if unknown:
         raise wrong(where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}")
     schema = record(entry.get("input_schema"), f"{where}input_schema")
@@ -192,6 +200,7 @@ def _tool(entry: dict[str, Any], where: str) -> Tool:
         "name": text(entry.get("name"), f"{where}name"),
         "description": text(entry.get("description") or "", f"{where}description"),
         "parameters": schema,
+        "strict": flag(entry.get("strict") or False, f"{where}strict"),
     }
     return tool_of(given, where)
 

@@ -192,4 +192,6 @@ def _shown(value: Any) -> str:
     """A value as the client wrote it, if short and plain; otherwise its kind."""
     if isinstance(value, str):
         return repr(value) if len(value) <= 40 else "a long string"
-    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else _kind(value)
+    plain = value is None or isinstance(value, bool | int | float)
+    shown = json.dumps(value) if plain or isinstance(value, list) else ""
+    return shown if 0 < len(shown) <= 80 else _kind(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -27,16 +28,25 @@ from gemstead.server.fields import (
     need,
     number,
     objects,
-    only,
     read,
     record,
     refused,
     seconds,
     text,
+    texts,
     whole,
 )
-from gemstead.server.ollama_replies import LineEncoder, idle_reply, whole_reply
-from gemstead.server.openai_messages import MAX_MESSAGES, MAX_TOOLS, arguments_of, decoded, small, tools_of
+from gemstead.server.ollama_replies import LineEncoder, idle_reply
+from gemstead.server.openai_messages import (
+    CALLS_FIT,
+    MAX_IMAGES,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    arguments_of,
+    decoded,
+    small,
+    tools_of,
+)
 from gemstead.server.refusals import wrong
 from gemstead.server.runner import Begin
 from gemstead.server.sampling import SAMPLING, check_context, sampling_of, think
@@ -55,6 +65,7 @@ from gemstead.types import (
 )
 
 _SILENT = "taken, without effect: "
+_IMAGES = Field(texts(MAX_IMAGES), f"up to {MAX_IMAGES}, as base64; refused while the model reads text only")
 _BOTH = {
     "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
     "stream": Field(flag, "true, the default: lines of JSON as the answer comes"),
@@ -62,8 +73,8 @@ _BOTH = {
     "options": Field(record, "see below"),
     "think": Field(anything, "true, false, a number of tokens, or an effort"),
     "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
-    "logprobs": Field(only(False), "false only: ask on /v1/chat/completions"),
-    "top_logprobs": Field(only(0), "0 only"),
+    "logprobs": Field(flag, "the log-probability of each token of the visible text"),
+    "top_logprobs": Field(whole(0, 20), "and of this many likeliest ones beside it"),
     "truncate": Field(anything, _SILENT + "a prompt that is too long is refused, never cut"),
     "shift": Field(anything, _SILENT + "the same"),
 }
@@ -71,14 +82,14 @@ CHAT = {
     "messages": Field(
         objects(MAX_MESSAGES), "role, content, thinking, tool_calls, tool_name, images as base64"
     ),
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; every call fits its schema"),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
     **_BOTH,
 }
 GENERATE = {
     "prompt": Field(text, "the question; without one the model is opened, or closed where keep_alive is 0"),
     "system": Field(text, "instructions before it"),
     "raw": Field(flag, "true: the prompt as it is, without the chat template"),
-    "images": Field(objects(0), "none: the model is open for text only"),
+    "images": _IMAGES,
     **_BOTH,
     "suffix": Field(refused("Gemma does not fill gaps"), "refused"),
     "template": Field(refused("prompts follow Gemma's own template"), "refused"),
@@ -113,7 +124,7 @@ _MESSAGE = {
     "role": Field(text, ""),
     "content": Field(text, ""),
     "thinking": Field(text, ""),
-    "images": Field(anything, ""),
+    "images": _IMAGES,
     "tool_calls": Field(objects(MAX_TOOLS), ""),
     "tool_name": Field(text, ""),
     "tool_call_id": Field(text, ""),
@@ -130,17 +141,22 @@ def parse_chat(given: dict[str, Any], served: Served) -> Request:
 
 def parse_generate(given: dict[str, Any], served: Served) -> Request:
     """A generate's checked fields as a Request."""
-    messages = [Message.user(given["prompt"])]
+    messages = [Message("user", _said(given["prompt"], given.get("images", ()), "images"))]
     if "system" in given:
         messages.insert(0, Message.system(given["system"]))
     return _request(given, messages, served)
 
 
 def _request(given: Mapping[str, Any], messages: list[Message], served: Served) -> Request:
+    sampling = _sampling(given.get("options", {}), served)
+    if given.get("logprobs"):
+        sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
+    elif given.get("top_logprobs"):
+        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
     return Request(
         messages=tuple(messages),
         tools=tools_of(given.get("tools", [])),
-        sampling=_sampling(given.get("options", {}), served),
+        sampling=sampling,
         thinking=think(given["think"], "think") if "think" in given else served.thinking,
         output=_format(given.get("format")),
     )
@@ -170,21 +186,20 @@ def _message(entry: dict[str, Any], where: str) -> Message:
         calls.append(
             ToolCall(name, arguments_of(function.get("arguments"), f"{here}.arguments"), call.get("id") or "")
         )
-    content: str | tuple[Part, ...] = given.get("content", "")
-    if given.get("images"):
-        images = [text(image, f"{where}images") for image in given["images"]]
-        content = (
-            *(MediaPart("image", decoded(i, f"{where}images")) for i in images),
-            TextPart(str(content)),
-        )
     return Message(
         role,
-        content,
+        _said(given.get("content", ""), given.get("images", ()), f"{where}images"),
         reasoning=given.get("thinking"),
         tool_calls=tuple(calls),
         tool_call_id=given.get("tool_call_id"),
         name=given.get("tool_name"),
     )
+
+
+def _said(content: str, images: tuple[str, ...], where: str) -> str | tuple[Part, ...]:
+    if not images:
+        return content
+    return (*(MediaPart("image", decoded(image, where)) for image in images), TextPart(content))
 
 
 def _format(value: Any) -> OutputFormat | None:
@@ -205,20 +220,23 @@ def routes(desk: Desk) -> list[Route]:
         if not given.get("messages" if is_chat else "prompt"):
             return await opened(model, given, is_chat=is_chat)
 
+        lines = LineEncoder(model, is_chat=is_chat)
+
         def prepare(served: Served) -> list[Begin]:
             session, request = (
                 served.model.session,
                 (parse_chat if is_chat else parse_generate)(given, served),
             )
+            lines.tokens = served.model.tokenizer if given.get("logprobs") else None
             if given.get("raw"):
                 ids = served.raw_ids(given["prompt"])
                 return [partial(session.continuation, ids, request.sampling, **whose(http))]
             return [partial(session.stream, request, **whose(http))]
 
         if given.get("stream", True):
-            return await desk.streamed(http, model, prepare, LineEncoder(model, is_chat=is_chat))
+            return await desk.streamed(http, model, prepare, lines)
         _, answers = await desk.whole(http, model, prepare)
-        return JSONResponse(whole_reply(model, answers[0], is_chat=is_chat))
+        return JSONResponse(lines.whole(answers[0]))
 
     async def opened(model: str, given: dict[str, Any], *, is_chat: bool) -> Response:
         """Nothing was asked: open the model, which keep_alive 0 then closes."""

@@ -5,12 +5,15 @@ A call goes out whole, as Ollama's clients expect, in the line after its last pi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from gemstead.server.answers import Answer, compact, whole_arguments
+from gemstead.server.openai_replies import chat_logprobs
 from gemstead.server.refusals import Refusal, body_of
-from gemstead.types import Done, Event, TextDelta, ThoughtDelta, ToolCallEvent, Usage
+from gemstead.text.tokenizer import Tokenizer
+from gemstead.types import Done, Event, TextDelta, ThoughtDelta, TokenLogprob, ToolCallEvent, Usage
 
 
 class LineEncoder:
@@ -20,6 +23,9 @@ class LineEncoder:
 
     def __init__(self, model: str, *, is_chat: bool) -> None:
         self._model, self._is_chat = model, is_chat
+        self.tokens: Tokenizer | None = (
+            None  # set once the model is open, where log-probabilities were asked for
+        )
         self._reason = "stop"
 
     def opening(self) -> bytes:
@@ -42,9 +48,22 @@ class LineEncoder:
         """The line that is done."""
         return _line(_whole(self._model, {}, self._is_chat) | _end(self._reason, usage))
 
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """The one object of an answer that was not streamed."""
+        calls = [(call, whole_arguments(call)) for call in answer.calls]
+        said: dict[str, Any] = {"text": answer.text, **self._logprobs(answer.logprobs)}
+        if answer.thought:
+            said["thinking"] = answer.thought
+        if answer.calls:
+            said["calls"] = [
+                _call(call.id, call.name, values) for call, values in calls if values is not None
+            ]
+        reason = answer.end.reason if answer.end is not None else "stop"
+        return _whole(self._model, said, self._is_chat) | _end(reason, answer.usage)
+
     def _event(self, event: Event) -> bytes:
         if isinstance(event, TextDelta):
-            return self._line({"text": event.text})
+            return self._line({"text": event.text, **self._logprobs(event.logprobs)})
         if isinstance(event, ThoughtDelta):
             return self._line({"thinking": event.text})
         if isinstance(event, ToolCallEvent):
@@ -56,17 +75,10 @@ class LineEncoder:
     def _line(self, said: dict[str, Any]) -> bytes:
         return _line(_whole(self._model, said, self._is_chat) | {"done": False})
 
-
-def whole_reply(model: str, answer: Answer, *, is_chat: bool) -> dict[str, Any]:
-    """A whole chat or generate."""
-    calls = [(call, whole_arguments(call)) for call in answer.calls]
-    said: dict[str, Any] = {"text": answer.text}
-    if answer.thought:
-        said["thinking"] = answer.thought
-    if answer.calls:
-        said["calls"] = [_call(call.id, call.name, values) for call, values in calls if values is not None]
-    reason = answer.end.reason if answer.end is not None else "stop"
-    return _whole(model, said, is_chat) | _end(reason, answer.usage)
+    def _logprobs(self, values: Iterable[TokenLogprob]) -> dict[str, Any]:
+        if self.tokens is None:
+            return {}
+        return {"logprobs": chat_logprobs(list(values), self.tokens)["content"]}
 
 
 def idle_reply(model: str, reason: str, *, is_chat: bool) -> dict[str, Any]:
@@ -77,10 +89,12 @@ def idle_reply(model: str, reason: str, *, is_chat: bool) -> dict[str, Any]:
 def _whole(model: str, said: dict[str, Any], is_chat: bool) -> dict[str, Any]:
     head = {"model": model, "created_at": datetime.now(UTC).isoformat().replace("+00:00", "Z")}
     thinking = {"thinking": said["thinking"]} if "thinking" in said else {}
+    logprobs = {"logprobs": said["logprobs"]} if "logprobs" in said else {}
     if not is_chat:
-        return {**head, "response": said.get("text", ""), **thinking}
+        return {**head, "response": said.get("text", ""), **thinking, **logprobs}
     calls = {"tool_calls": said["calls"]} if said.get("calls") else {}
-    return {**head, "message": {"role": "assistant", "content": said.get("text", ""), **thinking, **calls}}
+    message = {"role": "assistant", "content": said.get("text", ""), **thinking, **calls}
+    return {**head, "message": message, **logprobs}
 
 
 def _end(reason: str, usage: Usage) -> dict[str, Any]:

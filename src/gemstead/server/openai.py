@@ -30,6 +30,7 @@ from gemstead.server.fields import (
     whole,
 )
 from gemstead.server.openai_messages import (
+    CALLS_FIT,
     MAX_MESSAGES,
     MAX_TOOLS,
     choice_of,
@@ -66,7 +67,7 @@ CHAT = {
     "messages": Field(objects(MAX_MESSAGES), "the conversation; text, with media as data: URLs only"),
     **_BOTH,
     "max_completion_tokens": Field(_TOKENS, "the same as max_tokens"),
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; every call fits its schema"),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
     "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
     "parallel_tool_calls": Field(flag, "false: one call at most"),
     "response_format": Field(record, "text, json_object or json_schema; the answer cannot but fit"),

@@ -15,7 +15,8 @@ from gemstead.server.fields import Field, anything, flag, need, objects, one_of,
 from gemstead.server.refusals import wrong
 from gemstead.types import ROLES, MediaPart, Message, OutputFormat, Part, TextPart, Tool, ToolCall
 
-MAX_MESSAGES, MAX_TOOLS, MAX_SCHEMA_BYTES = 4096, 128, 256 << 10
+MAX_MESSAGES, MAX_TOOLS, MAX_SCHEMA_BYTES, MAX_IMAGES = 4096, 128, 256 << 10, 64
+CALLS_FIT = "every call fits its schema; without strict, where that can be guaranteed"
 
 MESSAGE = {
     "role": Field(one_of(*ROLES), "system, developer, user, assistant or tool"),
@@ -146,7 +147,7 @@ def tool_of(given: dict[str, Any], where: str) -> Tool:
     if not 0 < len(name) <= 128:
         raise wrong(f"{where}name", f"{where}name has {len(name)} characters; 1 to 128 are allowed")
     parameters = small(given.get("parameters") or {"type": "object", "properties": {}}, f"{where}parameters")
-    return Tool(name, given.get("description", ""), parameters)
+    return Tool(name, given.get("description", ""), parameters, strict=given.get("strict", False))
 
 
 def unique(tools: list[Tool]) -> tuple[Tool, ...]:

@@ -6,6 +6,7 @@ responses_replies.py writes, responses_store.py keeps.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +28,11 @@ from gemstead.server.fields import (
     record,
     refused,
     text,
+    texts,
     whole,
 )
 from gemstead.server.openai_messages import (
+    CALLS_FIT,
     FUNCTION,
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -50,6 +53,8 @@ from gemstead.types import Message, Request, Tool, ToolCall
 
 _SILENT = "taken, without effect: "
 
+_INCLUDED = ("message.output_text.logprobs", "reasoning.encrypted_content")
+
 RESPONSES = {
     "model": Field(text, "the served model's name or an alias of it"),
     "input": Field(anything, "a string, or items: message, function_call, function_call_output, reasoning"),
@@ -61,17 +66,20 @@ RESPONSES = {
     "max_output_tokens": Field(whole(0, 2**31 - 1), "the most tokens of the answer, thoughts included"),
     "temperature": SAMPLING["temperature"],
     "top_p": SAMPLING["top_p"],
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; every call fits its schema"),
+    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
     "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
     "parallel_tool_calls": Field(flag, "false: one call at most"),
     "text": Field(record, "format: text, json_object or json_schema; the answer cannot but fit"),
     "reasoning": Field(record, "effort: none, minimal, low, medium or high; xhigh and max are high"),
     "metadata": Field(record, "given back with the response"),
     "truncation": Field(only("disabled"), "disabled only: a conversation that is too long is refused"),
-    "top_logprobs": Field(only(0), "0 only: ask on /v1/chat/completions"),
-    "include": Field(only([], ["reasoning.encrypted_content"]), "nothing more is included"),
+    "top_logprobs": Field(
+        whole(0, 20), "this many likeliest tokens beside each, where logprobs are included"
+    ),
+    "include": Field(texts(len(_INCLUDED)), f"{_INCLUDED[0]}; {_INCLUDED[1]} without effect"),
     "background": Field(only(False), "false only"),
     "service_tier": Field(only("auto", "default"), "auto or default"),
+    "client_metadata": Field(record, _SILENT + "nothing is kept about clients"),
     "user": Field(text, _SILENT + "nothing is kept about users"),
     "safety_identifier": Field(text, _SILENT + "nothing is kept about users"),
     "prompt_cache_key": Field(text, _SILENT + "prompts that begin alike are found by themselves"),
@@ -115,10 +123,17 @@ def parse(given: dict[str, Any], items: list[Any], served: Served) -> Request:
     choice, tools = choice_of(given.get("tool_choice"), tools)
     word = read(given.get("reasoning", {}), _REASONING, "reasoning.").get("effort")
     fields = {**given, **({"max_tokens": given["max_output_tokens"]} if "max_output_tokens" in given else {})}
+    sampling = sampling_of(fields, served)
+    for name in given.get("include", ()):
+        one_of(*_INCLUDED)(name, "include")
+    if _INCLUDED[0] in given.get("include", ()):
+        sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
+    elif given.get("top_logprobs"):
+        raise wrong("top_logprobs", f"top_logprobs needs {_INCLUDED[0]} in include")
     return Request(
         messages=tuple(messages),
         tools=tools,
-        sampling=sampling_of(fields, served),
+        sampling=sampling,
         thinking=served.thinking if word is None else effort(word),
         tool_choice=choice,
         parallel_tool_calls=given.get("parallel_tool_calls", True),
@@ -197,11 +212,14 @@ def routes(desk: Desk, store: ResponseStore) -> list[Route]:
             if given.get("store", True):
                 store.add(owner, response, [*items, *response["output"]], previous)
 
+        encoder = ResponseEncoder(given, keep)
+
         def prepare(served: Served) -> list[Begin]:
             request = parse(given, [*before, *items], served)
+            if request.sampling.logprobs is not None:
+                encoder.tokens = served.model.tokenizer
             return [partial(served.model.session.stream, request, **whose(http))]
 
-        encoder = ResponseEncoder(given, keep)
         if given.get("stream"):
             return await desk.streamed(http, model, prepare, encoder)
         _, answers = await desk.whole(http, model, prepare)

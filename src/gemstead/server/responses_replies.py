@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gemstead.server.answers import Answer
-from gemstead.server.openai_replies import because
+from gemstead.server.openai_replies import because, chat_logprobs
 from gemstead.server.refusals import Refusal
+from gemstead.text.tokenizer import Tokenizer
 from gemstead.types import Done, Event, TextDelta, ThoughtDelta, ToolCallDelta, Usage
 
 _PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
@@ -27,6 +28,9 @@ class ResponseEncoder:
 
     def __init__(self, given: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> None:
         self._keep = keep
+        self.tokens: Tokenizer | None = (
+            None  # set once the model is open, where log-probabilities were asked for
+        )
         self._number = -1
         self._open: tuple[str, int] | None = None  # the kind of the newest item, and which call it is
         self._end: Done | None = None
@@ -101,7 +105,9 @@ class ResponseEncoder:
         elif isinstance(event, TextDelta):
             opening, item = self._item(("message", 0), {"role": "assistant", "content": []})
             item["content"][0]["text"] += event.text
-            more = {"content_index": 0, "delta": event.text, "logprobs": []}
+            logprobs = self._logprobs(event)
+            item["content"][0]["logprobs"] += logprobs
+            more = {"content_index": 0, "delta": event.text, "logprobs": logprobs}
             return opening + self._piece("response.output_text.delta", item, more)
         elif isinstance(event, ThoughtDelta):
             opening, item = self._item(("reasoning", 0), {"summary": [], "content": []})
@@ -115,6 +121,12 @@ class ResponseEncoder:
             more = {"delta": event.arguments_text}
             return opening + self._piece("response.function_call_arguments.delta", item, more)
         return b""
+
+    def _logprobs(self, event: TextDelta) -> list[dict[str, Any]]:
+        if self.tokens is None:
+            return []
+        content: list[dict[str, Any]] = chat_logprobs(list(event.logprobs), self.tokens)["content"]
+        return content
 
     def _item(self, kind: tuple[str, int], fresh: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """The item of that kind, opened if it is not the newest, and what that says."""
@@ -130,7 +142,7 @@ class ResponseEncoder:
         if kind[0] in _PARTS:
             part: dict[str, Any] = {"type": _PARTS[kind[0]], "text": ""}
             if kind[0] == "message":
-                part["annotations"] = []
+                part |= {"annotations": [], "logprobs": []}
             item["content"].append(part)
             said += self._piece("response.content_part.added", item, {"content_index": 0, "part": part})
         return said, item
@@ -150,7 +162,7 @@ class ResponseEncoder:
             part = item["content"][0]
             more = {"content_index": 0, "text": part["text"]}
             if kind == "message":
-                more["logprobs"] = []
+                more["logprobs"] = part["logprobs"]
             said = self._piece(f"response.{_PARTS[kind]}.done", item, more)
             said += self._piece("response.content_part.done", item, {"content_index": 0, "part": part})
         index = len(self.response["output"]) - 1

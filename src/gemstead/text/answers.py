@@ -13,7 +13,7 @@ from typing import Any
 
 from gemstead.errors import InputError
 from gemstead.text.patterns import FORMATS, check_format, plain_classes, regex_literal
-from gemstead.text.unions import KNOWN, TYPES
+from gemstead.text.unions import KNOWN, TYPES, says_nothing
 
 # Blanks are free but few: a small model could write them without end.
 _OPTIONS = {"whitespace_pattern": r"[ \n]{0,8}"}
@@ -48,6 +48,7 @@ def _prepared(schema: Any, where: str) -> Any:
         if isinstance(schema, bool):
             return schema
         raise InputError(f"{where}: a JSON Schema is an object, true or false, not {schema!r:.60}")
+    schema = {key: value for key, value in schema.items() if not says_nothing(key, value)}
     unknown = [key for key in schema if key not in _KNOWN and not str(key).startswith("x-")]
     if unknown:
         raise InputError(

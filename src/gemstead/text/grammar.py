@@ -9,7 +9,8 @@ calls.py (read back); the engine's grammar.py compiles the text.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gemstead.errors import InputError
@@ -54,6 +55,24 @@ def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
             raise InputError(f"tool {tool.name} has a schema that is nested too deeply") from None
         calls.append(writer.rule(f"{_literal('call:' + tool.name)} {body} <[{control.call_close}]>"))
     return "\n".join([f"start: {' | '.join(calls)}", *writer.lines, writer.common, _ANY, ""])
+
+
+def loosened(tool: Tool, can_hold: Callable[[Tool], bool]) -> Tool:
+    """The tool with as much of its schema as `can_hold` says; a property beyond that may be anything."""
+    if can_hold(tool):
+        return tool
+    schema = tool.parameters
+    inner = schema.get("properties")
+    named = inner if isinstance(inner, Mapping) else {}
+    shape = {key: schema[key] for key in ("$defs", "definitions") if key in schema} | {"type": "object"}
+
+    def alone(name: str) -> Tool:
+        return replace(tool, parameters={**shape, "properties": {name: named[name]}})
+
+    kept = {name: named[name] if can_hold(alone(name)) else {} for name in named}
+    more = {key: schema[key] for key in ("required", "additionalProperties") if key in schema}
+    loose = replace(tool, parameters={**shape, **more, "properties": kept})
+    return loose if can_hold(loose) else replace(tool, parameters={"type": "object"})
 
 
 def _check_names(tools: Sequence[Tool]) -> None:
