@@ -1,5 +1,5 @@
 # The ten words of this house. CI calls only these; each works after `just setup`.
-# Without `just` on PATH: python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/just --list
+# Without `just` on PATH: python3 -m venv .venv && .venv/bin/pip install -e '.[test,clients]' && .venv/bin/just --list
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -17,7 +17,7 @@ default:
 # make .venv and install gemstead with everything the tests need
 setup:
     python3 -m venv .venv
-    {{ python }} -m pip install -q -e '.[test]'
+    {{ python }} -m pip install -q -e '.[test,clients]'
     @echo "ready: .venv/bin/gemstead, and .venv/bin/just check test"
 
 # lint, format, types and the house rules

@@ -57,6 +57,8 @@ MISTAKES = [
     ["compare", "pebble", "pebble"],
     ["compare", "pebble", "pebble", "--text", "nothing.txt"],
     ["compare", "pebble", "nothing", "--text", "nothing.txt"],
+    ["launch"],
+    ["launch", "clade"],
     ["bench", "nothing"],
     ["bench", "--repeat", "0"],
 ]

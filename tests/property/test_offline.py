@@ -57,6 +57,7 @@ SCRIPTS = {
     "serve": [(["e2b"], "", 1)],
     "ps": [(["--port", "9"], "", 1)],
     "stop": [(["--port", "9"], "", 1)],
+    "launch": [(["claude", "--port", "9"], "", 1), (["clade"], "", 2)],
     "show": [(["pebble"], "", 0), (["gemma4:e2b"], "", 1)],
     "quantize": [
         (["mine", "small.gguf", "--format", "q4_0"], "", 0),

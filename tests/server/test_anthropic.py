@@ -6,7 +6,7 @@ import anthropic
 import pytest
 from anthropic.types import message_count_tokens_params, message_create_params
 
-from gemstead.server.anthropic import _PROMPT, MESSAGES
+from gemstead.server.anthropic import COUNT, MESSAGES
 
 CALCULATOR = {
     "name": "calculator",
@@ -41,7 +41,7 @@ def streamed(client, messages=HELLO, **options):
 
 def test_every_field_of_the_package_is_in_the_table():
     assert set(message_create_params.MessageCreateParamsBase.__annotations__) - set(MESSAGES) == set()
-    assert set(message_count_tokens_params.MessageCountTokensParams.__annotations__) - set(_PROMPT) == set()
+    assert set(message_count_tokens_params.MessageCountTokensParams.__annotations__) - set(COUNT) == set()
 
 
 def test_message_and_stream_say_the_same(client):

@@ -170,4 +170,4 @@ def test_leaving_a_stream_frees_its_place(client, server):
     options = {"model": "pebble", "temperature": 2, "max_output_tokens": 3000}
     with client.responses.create(input="Say hello", stream=True, **options) as stream:
         next(event for event in stream if event.type == "response.output_text.delta")
-    assert server.wait_idle()["kv_bytes"] == before["kv_bytes"]
+    assert server.wait_idle()["memory"]["kv"] == before["memory"]["kv"]

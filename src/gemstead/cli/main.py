@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": "Answer programs over HTTP, as OpenAI, Anthropic and Ollama do.",
     "ps": "Show the running server, its load and its memory.",
     "stop": "Stop the running server.",
+    "launch": "Start a coding agent that asks the running server.",
     "show": "Describe a model file: shape, formats, sizes, chat template.",
     "quantize": "Write a model in another number format.",
     "verify": "Check that a model is whole and sound.",

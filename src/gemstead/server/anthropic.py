@@ -21,18 +21,21 @@ from gemstead.server.fields import (
     Field,
     anything,
     flag,
+    inner,
     need,
     objects,
     one_of,
     read,
     record,
     refused,
+    shaped,
     text,
     texts,
     whole,
 )
 from gemstead.server.openai_messages import (
     CALLS_FIT,
+    CONTENT,
     MAX_MESSAGES,
     MAX_TOOLS,
     decoded,
@@ -59,14 +62,32 @@ from gemstead.types import (
 _SILENT = "taken, without effect: "
 _TOKENS = whole(1, 2**31 - 1)
 
-_PROMPT = {
+_CHOICE = {
+    "type": Field(one_of("auto", "any", "none", "tool"), ""),
+    "name": Field(text, ""),
+    "disable_parallel_tool_use": Field(flag, ""),
+}
+_THINKING = {
+    "type": Field(one_of("enabled", "disabled", "adaptive"), ""),
+    "budget_tokens": Field(_TOKENS, ""),
+    "display": Field(one_of("summarized"), ""),
+}
+_OUTPUT = {"effort": Field(one_of(*EFFORT_WORDS), ""), "format": Field(record, "")}
+_MESSAGE = {
+    "role": Field(one_of("user", "assistant", "system"), ""),
+    "content": Field(shaped(CONTENT), ""),
+}
+COUNT = {
     "model": Field(text, "the served model's name or an alias of it"),
-    "messages": Field(objects(MAX_MESSAGES), "text, thinking, tool_use, tool_result; images as base64"),
-    "system": Field(anything, "a string or a list of text blocks"),
+    "messages": Field(
+        objects(MAX_MESSAGES, _MESSAGE, ("role", "content"), least=1),
+        "text, thinking, tool_use, tool_result; images as base64",
+    ),
+    "system": Field(shaped(CONTENT), "a string or a list of text blocks"),
     "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} tools of one's own; {CALLS_FIT}"),
-    "tool_choice": Field(record, "auto, any, none or tool, with disable_parallel_tool_use"),
-    "thinking": Field(record, "enabled with budget_tokens, adaptive, or disabled"),
-    "output_config": Field(record, "effort, for adaptive thinking; format: json_schema"),
+    "tool_choice": Field(inner(_CHOICE), "auto, any, none or tool, with disable_parallel_tool_use"),
+    "thinking": Field(inner(_THINKING), "enabled with budget_tokens, adaptive, or disabled"),
+    "output_config": Field(inner(_OUTPUT), "effort, for adaptive thinking; format: json_schema"),
     "cache_control": Field(anything, _SILENT + "prompts that begin alike are found by themselves"),
     "context_management": Field(anything, _SILENT + "nothing is taken out of a conversation"),
     "speed": Field(one_of("standard"), "standard only"),
@@ -74,7 +95,7 @@ _PROMPT = {
     "workspace_id": Field(text, _SILENT + "there are no workspaces"),
 }
 MESSAGES = {
-    **_PROMPT,
+    **COUNT,
     "max_tokens": Field(_TOKENS, "the most tokens of the answer, thoughts included; needed"),
     "stream": Field(flag, "send the answer in pieces, as server-sent events"),
     "stop_sequences": Field(texts(MAX_STOPS), f"up to {MAX_STOPS} strings that end the answer"),
@@ -87,17 +108,6 @@ MESSAGES = {
     "diagnostics": Field(refused("see /metrics"), "refused"),
 }
 _TOOL_SILENT = ("type", "cache_control", "eager_input_streaming", "defer_loading", "input_examples")
-_CHOICE = {
-    "type": Field(one_of("auto", "any", "none", "tool"), ""),
-    "name": Field(text, ""),
-    "disable_parallel_tool_use": Field(flag, ""),
-}
-_THINKING = {
-    "type": Field(one_of("enabled", "disabled", "adaptive"), ""),
-    "budget_tokens": Field(_TOKENS, ""),
-    "display": Field(one_of("summarized"), ""),
-}
-_OUTPUT = {"effort": Field(one_of(*EFFORT_WORDS), ""), "format": Field(record, "")}
 
 
 def parse(given: dict[str, Any], served: Served) -> Request:
@@ -105,8 +115,6 @@ def parse(given: dict[str, Any], served: Served) -> Request:
     messages = [
         m for i, entry in enumerate(need(given, "messages")) for m in _messages(entry, f"messages[{i}].")
     ]
-    if not messages:
-        raise wrong("messages", "messages is empty; give at least one")
     if "system" in given:
         messages.insert(0, Message.system(_plain(given["system"], "system")))
     tools = unique([_tool(entry, f"tools[{i}].") for i, entry in enumerate(given.get("tools", []))])
@@ -126,13 +134,8 @@ def parse(given: dict[str, Any], served: Served) -> Request:
 
 def _messages(entry: dict[str, Any], where: str) -> list[Message]:
     """One message of the API as ours: results of tools stand before what else the user says."""
-    unknown = sorted(set(entry) - {"role", "content"})
-    if unknown:
-        raise wrong(
-            where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}; known are role, content"
-        )
-    role = one_of("user", "assistant", "system")(entry.get("role"), f"{where}role")
-    content = entry.get("content")
+    given = read(entry, _MESSAGE, where)
+    role, content = need(given, "role", where), need(given, "content", where)
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     results: list[Message] = []
     parts: list[Part] = []
@@ -254,7 +257,7 @@ def routes(desk: Desk) -> list[Route]:
         return JSONResponse(message_reply(model, answers[0]))
 
     async def count(http: HttpRequest) -> Response:
-        given = read(await read_object(http), _PROMPT)
+        given = read(await read_object(http), COUNT)
         async with desk.shelf.using(desk.shelf.place(need(given, "model"))) as served:
             ids, _ = await asyncio.to_thread(served.model.session.prompt_ids, parse(given, served))
         return JSONResponse({"input_tokens": len(ids)})

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemstead.errors import GemsteadError
-from gemstead.server import anthropic, control, embeddings, ollama, openai, responses
+from gemstead.server import anthropic, control, embeddings, ollama, openai, openapi, responses
 from gemstead.server.auth import Access
 from gemstead.server.exchange import ClientGone, Desk, Record
 from gemstead.server.metrics import Metrics
@@ -44,6 +44,7 @@ def make_app(
         *ollama.routes(desk),
         *embeddings.routes(desk),
         *control.routes(desk, store, metrics, stop),
+        *openapi.routes(),
     ]
     known = frozenset(route.path for route in routes)
     refusing = dict.fromkeys((Exception, GemsteadError, HTTPException), _refused)

@@ -18,14 +18,15 @@ from gemstead.engine.options import EngineOptions
 from gemstead.engine.sequence import check_ids
 from gemstead.server.body import read_object
 from gemstead.server.exchange import Desk
-from gemstead.server.fields import Field, anything, need, read, text
+from gemstead.server.fields import Field, need, read, shaped, text
 from gemstead.server.metrics import Metrics, memory_of
 from gemstead.server.refusals import Refusal
 from gemstead.server.responses_store import ResponseStore
 from gemstead.server.shelf import Place
 
-_TOKENIZE = {"text": Field(text, ""), "model": Field(text, "")}
-_DETOKENIZE = {"tokens": Field(anything, ""), "model": Field(text, "")}
+TOKENIZE = {"text": Field(text, ""), "model": Field(text, "")}
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+DETOKENIZE = {"tokens": Field(shaped(_IDS), ""), "model": Field(text, "")}
 
 
 def routes(desk: Desk, store: ResponseStore, metrics: Metrics, stop: Callable[[], None]) -> list[Route]:
@@ -53,14 +54,14 @@ def routes(desk: Desk, store: ResponseStore, metrics: Metrics, stop: Callable[[]
         return JSONResponse({"status": "stopping"})
 
     async def tokenize(http: HttpRequest) -> Response:
-        given = read(await read_object(http), _TOKENIZE)
+        given = read(await read_object(http), TOKENIZE)
         said = need(given, "text")
         async with desk.shelf.using(place_of(given)) as served:
             ids = await asyncio.to_thread(served.model.tokenizer.encode, said)
         return JSONResponse({"tokens": ids})
 
     async def detokenize(http: HttpRequest) -> Response:
-        given = read(await read_object(http), _DETOKENIZE)
+        given = read(await read_object(http), DETOKENIZE)
         tokens = need(given, "tokens")
         async with desk.shelf.using(place_of(given)) as served:
             ids = check_ids(tokens, served.model.tokenizer.vocab_size)

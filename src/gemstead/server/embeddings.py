@@ -17,7 +17,7 @@ from starlette.routing import Route
 from gemstead.backend.base import Floats
 from gemstead.server.body import read_object
 from gemstead.server.exchange import Desk, Whose, record_of, whose
-from gemstead.server.fields import Field, anything, need, one_of, read, record, seconds, text, whole
+from gemstead.server.fields import Field, anything, need, one_of, read, record, seconds, shaped, text, whole
 from gemstead.server.refusals import wrong
 from gemstead.server.runner import Begin
 from gemstead.server.served import Served
@@ -29,8 +29,10 @@ TOGETHER = 8  # texts computed at once for one request
 _SILENT = "taken, without effect: "
 _DIMENSIONS = Field(whole(1, 2**31 - 1), "the model's own number only: its vectors cannot be cut short")
 
+_INPUT = {"type": ["string", "array"], "items": {"type": ["string", "array"]}, "minItems": 1}
+
 EMBEDDINGS = {
-    "input": Field(anything, f"a text, a list of token ids, or a list of up to {MAX_INPUTS} of either"),
+    "input": Field(shaped(_INPUT), f"a text, a list of token ids, or a list of up to {MAX_INPUTS} of either"),
     "model": Field(text, "the served model's name or an alias of it"),
     "encoding_format": Field(
         one_of("float", "base64"), "float, the default, or base64 of little-endian float32"
@@ -40,13 +42,13 @@ EMBEDDINGS = {
 }
 EMBED = {
     "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
-    "input": Field(anything, f"a text, or a list of up to {MAX_INPUTS}"),
+    "input": Field(shaped(_INPUT), f"a text, or a list of up to {MAX_INPUTS}"),
     "dimensions": _DIMENSIONS,
     "truncate": Field(anything, _SILENT + "a text that is too long is refused, never cut"),
     "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
     "options": Field(record, _SILENT + "nothing is sampled"),
 }
-_LEGACY = {**{name: EMBED[name] for name in ("model", "keep_alive", "options")}, "prompt": Field(text, "")}
+LEGACY = {**{name: EMBED[name] for name in ("model", "keep_alive", "options")}, "prompt": Field(text, "")}
 
 
 def inputs_of(value: Any) -> list[str | list[int]]:
@@ -126,7 +128,7 @@ def routes(desk: Desk) -> list[Route]:
         )
 
     async def legacy(http: HttpRequest) -> Response:
-        given = read(await read_object(http), _LEGACY)
+        given = read(await read_object(http), LEGACY)
         vectors, _ = await vectors_of(desk, http, given, inputs_of(need(given, "prompt")))
         return JSONResponse({"embedding": _listed(vectors[0])})
 

@@ -11,11 +11,31 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeVar
 
 from gemstead.server.refusals import Refusal, wrong
 
-Check: TypeAlias = Callable[[Any, str], Any]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Check(Generic[Value]):
+    """Called with a value and its name, gives the value as it is used, or a Refusal.
+
+    `schema` says to programs what JSON Schema can say of it (openapi.py); None: it is always refused.
+    """
+
+    apply: Callable[[Any, str], Value]
+    schema: Mapping[str, Any] | None
+
+    def __call__(self, value: Any, where: str) -> Value:
+        return self.apply(value, where)
+
+
+def said_as(schema: Mapping[str, Any] | None) -> Callable[[Callable[[Any, str], Value]], Check[Value]]:
+    """A function becomes a check of that schema."""
+    return lambda apply: Check(apply, schema)
+
 
 _UNITS_S = {"": 1, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _DURATION = re.compile(r"(-?)((?:[0-9]+(?:\.[0-9]*)?(?:ms|s|m|h))+|[0-9]+(?:\.[0-9]*)?)")
@@ -27,15 +47,22 @@ _LONGEST_S = 1e8  # three years: for ever
 class Field:
     """One field: `check` returns its value or refuses it; `about` is its line in the docs."""
 
-    check: Check
+    check: Check[Any]
     about: str
 
 
+@said_as({})
 def anything(value: Any, where: str) -> Any:  # noqa: ARG001
     """Whatever was sent; checked later, or without effect."""
     return value
 
 
+def shaped(schema: Mapping[str, Any]) -> Check[Any]:
+    """Whatever was sent; checked later, and said to programs to be like this."""
+    return Check(anything, schema)
+
+
+@said_as({"type": "string"})
 def text(value: Any, where: str) -> str:
     """A string."""
     if not isinstance(value, str):
@@ -43,6 +70,7 @@ def text(value: Any, where: str) -> str:
     return value
 
 
+@said_as({"type": "boolean"})
 def flag(value: Any, where: str) -> bool:
     """true or false."""
     if not isinstance(value, bool):
@@ -50,9 +78,10 @@ def flag(value: Any, where: str) -> bool:
     return value
 
 
-def whole(low: int, high: int) -> Check:
+def whole(low: int, high: int) -> Check[int]:
     """A whole number in a range."""
 
+    @said_as({"type": "integer", "minimum": low, "maximum": high})
     def check(value: Any, where: str) -> int:
         is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not is_whole or not low <= value <= high:
@@ -62,9 +91,10 @@ def whole(low: int, high: int) -> Check:
     return check
 
 
-def number(low: float, high: float) -> Check:
+def number(low: float, high: float) -> Check[float]:
     """A number in a range."""
 
+    @said_as({"type": "number", "minimum": low, "maximum": high})
     def check(value: Any, where: str) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not is_number or not low <= value <= high:
@@ -74,9 +104,10 @@ def number(low: float, high: float) -> Check:
     return check
 
 
-def one_of(*allowed: str) -> Check:
+def one_of(*allowed: str) -> Check[Any]:
     """One of some words."""
 
+    @said_as({"enum": [*allowed]})
     def check(value: Any, where: str) -> str:
         if value not in allowed or not isinstance(value, str):
             raise wrong(where, f"{where} is {_shown(value)}; allowed are {', '.join(allowed)}")
@@ -85,9 +116,10 @@ def one_of(*allowed: str) -> Check:
     return check
 
 
-def texts(most: int) -> Check:
+def texts(most: int) -> Check[tuple[str, ...]]:
     """A string or a list of up to `most`: always a tuple."""
 
+    @said_as({"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": most})
     def check(value: Any, where: str) -> tuple[str, ...]:
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or len(listed) > most or not all(isinstance(x, str) for x in listed):
@@ -99,6 +131,7 @@ def texts(most: int) -> Check:
     return check
 
 
+@said_as({"type": ["string", "number"]})
 def seconds(value: Any, where: str) -> float:
     """A duration as Ollama takes it: seconds, or a string such as 5m or 1h30m; infinity for any below 0."""
     number_ = value
@@ -115,19 +148,26 @@ def seconds(value: Any, where: str) -> float:
     return math.inf if number_ < 0 or number_ > _LONGEST_S else float(number_)
 
 
-def objects(most: int) -> Check:
-    """A list of up to `most` objects."""
+def objects(
+    most: int, table: Mapping[str, Field] | None = None, needed: tuple[str, ...] = (), *, least: int = 0
+) -> Check[list[dict[str, Any]]]:
+    """A list of `least` to `most` objects; with `table`, each is read by it afterwards."""
+    item = {"type": "object"} if table is None else schema_of(table, needed)
 
+    @said_as({"type": "array", "items": item, "minItems": least, "maxItems": most})
     def check(value: Any, where: str) -> list[dict[str, Any]]:
         if not isinstance(value, list) or not all(isinstance(x, dict) for x in value):
             raise wrong(where, f"{where} is {_kind(value)}; give a list of objects")
         if len(value) > most:
             raise wrong(where, f"{where} holds {len(value):,} entries; {most:,} at most")
+        if len(value) < least:
+            raise wrong(where, f"{where} is empty; give at least one")
         return value
 
     return check
 
 
+@said_as({"type": "object"})
 def record(value: Any, where: str) -> dict[str, Any]:
     """An object."""
     if not isinstance(value, dict):
@@ -135,9 +175,10 @@ def record(value: Any, where: str) -> dict[str, Any]:
     return value
 
 
-def only(*allowed: Any) -> Check:
+def only(*allowed: Any) -> Check[Any]:
     """A field that has just these values here, and none of them does anything."""
 
+    @said_as({"enum": [*allowed]})
     def check(value: Any, where: str) -> Any:
         if not any(value == x and type(value) is type(x) for x in allowed):
             shown = ", ".join(_shown(x) for x in allowed)
@@ -147,9 +188,10 @@ def only(*allowed: Any) -> Check:
     return check
 
 
-def refused(advice: str) -> Check:
+def refused(advice: str) -> Check[Any]:
     """A field that cannot be honoured."""
 
+    @said_as(None)
     def check(value: Any, where: str) -> Any:  # noqa: ARG001
         raise Refusal(400, f"{where} is not supported here: {advice}", param=where, code="unsupported_field")
 
@@ -170,11 +212,37 @@ def read(body: Mapping[str, Any], table: Mapping[str, Field], where: str = "") -
     }
 
 
+def inner(table: Mapping[str, Field], needed: tuple[str, ...] = ()) -> Check[dict[str, Any]]:
+    """An object that is read by `table` afterwards."""
+    return Check(record, schema_of(table, needed))
+
+
 def need(given: Mapping[str, Any], name: str, where: str = "") -> Any:
     """A field that must be there."""
     if name not in given:
         raise Refusal(400, f"{where}{name} is missing", param=f"{where}{name}", code="missing_field")
     return given[name]
+
+
+def schema_of(table: Mapping[str, Field], needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The table as a JSON Schema. A field that need not be there may be null, which is as if it were not."""
+    properties = {}
+    for name, field in table.items():
+        if field.check.schema is not None:
+            schema = dict(field.check.schema) if name in needed else _or_null(field.check.schema)
+            properties[name] = {**schema, **({"description": field.about} if field.about else {})}
+    required = {"required": [*needed]} if needed else {}
+    return {"type": "object", "properties": properties, "additionalProperties": False, **required}
+
+
+def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    wider = dict(schema)
+    if "type" in schema:
+        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        wider["type"] = [*kinds, "null"]
+    if "enum" in schema:
+        wider["enum"] = [*schema["enum"], None]
+    return wider
 
 
 def docs_table(table: Mapping[str, Field]) -> str:

@@ -20,14 +20,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gemstead.server.body import read_object
-from gemstead.server.exchange import Desk, whose
+from gemstead.server.exchange import Desk, Whose, whose
 from gemstead.server.fields import (
     Field,
     anything,
     flag,
+    inner,
     need,
     number,
     objects,
+    one_of,
     read,
     record,
     refused,
@@ -42,6 +44,7 @@ from gemstead.server.openai_messages import (
     MAX_IMAGES,
     MAX_MESSAGES,
     MAX_TOOLS,
+    TOOL,
     arguments_of,
     decoded,
     small,
@@ -66,35 +69,6 @@ from gemstead.types import (
 
 _SILENT = "taken, without effect: "
 _IMAGES = Field(texts(MAX_IMAGES), f"up to {MAX_IMAGES}, as base64; refused while the model reads text only")
-_BOTH = {
-    "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
-    "stream": Field(flag, "true, the default: lines of JSON as the answer comes"),
-    "format": Field(anything, "json or a JSON Schema; the answer cannot but fit"),
-    "options": Field(record, "see below"),
-    "think": Field(anything, "true, false, a number of tokens, or an effort"),
-    "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
-    "logprobs": Field(flag, "the log-probability of each token of the visible text"),
-    "top_logprobs": Field(whole(0, 20), "and of this many likeliest ones beside it"),
-    "truncate": Field(anything, _SILENT + "a prompt that is too long is refused, never cut"),
-    "shift": Field(anything, _SILENT + "the same"),
-}
-CHAT = {
-    "messages": Field(
-        objects(MAX_MESSAGES), "role, content, thinking, tool_calls, tool_name, images as base64"
-    ),
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
-    **_BOTH,
-}
-GENERATE = {
-    "prompt": Field(text, "the question; without one the model is opened, or closed where keep_alive is 0"),
-    "system": Field(text, "instructions before it"),
-    "raw": Field(flag, "true: the prompt as it is, without the chat template"),
-    "images": _IMAGES,
-    **_BOTH,
-    "suffix": Field(refused("Gemma does not fill gaps"), "refused"),
-    "template": Field(refused("prompts follow Gemma's own template"), "refused"),
-    "context": Field(refused("use /api/chat with the whole conversation"), "refused: use /api/chat"),
-}
 OPTIONS = {
     **{n: SAMPLING[n] for n in ("temperature", "top_k", "top_p", "min_p", "seed", "stop")},
     "num_predict": Field(whole(-2, 2**31 - 1), "the most tokens of the answer; below 0: all the room"),
@@ -112,6 +86,47 @@ OPTIONS = {
         for name in ("typical_p", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta", "penalize_newline")
     },
 }  # fmt: skip
+_MESSAGE = {
+    "role": Field(one_of(*ROLES), ""),
+    "content": Field(text, ""),
+    "thinking": Field(text, ""),
+    "images": _IMAGES,
+    "tool_calls": Field(objects(MAX_TOOLS), ""),
+    "tool_name": Field(text, ""),
+    "tool_call_id": Field(text, ""),
+}
+_BOTH = {
+    "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
+    "stream": Field(flag, "true, the default: lines of JSON as the answer comes"),
+    "format": Field(anything, "json or a JSON Schema; the answer cannot but fit"),
+    "options": Field(inner(OPTIONS), "see below"),
+    "think": Field(anything, "true, false, a number of tokens, or an effort"),
+    "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
+    "logprobs": Field(flag, "the log-probability of each token of the visible text"),
+    "top_logprobs": Field(whole(0, 20), "and of this many likeliest ones beside it"),
+    "truncate": Field(anything, _SILENT + "a prompt that is too long is refused, never cut"),
+    "shift": Field(anything, _SILENT + "the same"),
+}
+CHAT = {
+    "messages": Field(
+        objects(MAX_MESSAGES, _MESSAGE, ("role",)),
+        "role, content, thinking, tool_calls, tool_name, images as base64",
+    ),
+    "tools": Field(
+        objects(MAX_TOOLS, TOOL, ("type", "function")), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"
+    ),
+    **_BOTH,
+}
+GENERATE = {
+    "prompt": Field(text, "the question; without one the model is opened, or closed where keep_alive is 0"),
+    "system": Field(text, "instructions before it"),
+    "raw": Field(flag, "true: the prompt as it is, without the chat template"),
+    "images": _IMAGES,
+    **_BOTH,
+    "suffix": Field(refused("Gemma does not fill gaps"), "refused"),
+    "template": Field(refused("prompts follow Gemma's own template"), "refused"),
+    "context": Field(refused("use /api/chat with the whole conversation"), "refused: use /api/chat"),
+}
 _DETAILS = {
     "parent_model": "",
     "format": "",
@@ -120,17 +135,8 @@ _DETAILS = {
     "parameter_size": "",
     "quantization_level": "",
 }
-_MESSAGE = {
-    "role": Field(text, ""),
-    "content": Field(text, ""),
-    "thinking": Field(text, ""),
-    "images": _IMAGES,
-    "tool_calls": Field(objects(MAX_TOOLS), ""),
-    "tool_name": Field(text, ""),
-    "tool_call_id": Field(text, ""),
-}
 
-_SHOW = {"model": Field(text, ""), "name": Field(text, ""), "verbose": Field(flag, "")}
+SHOW = {"model": Field(text, ""), "name": Field(text, ""), "verbose": Field(flag, "")}
 
 
 def parse_chat(given: dict[str, Any], served: Served) -> Request:
@@ -176,8 +182,6 @@ def _sampling(options: dict[str, Any], served: Served) -> SamplingParams:
 def _message(entry: dict[str, Any], where: str) -> Message:
     given = read(entry, _MESSAGE, where)
     role = need(given, "role", where)
-    if role not in ROLES:
-        raise wrong(f"{where}role", f"{where}role is {role[:40]!r}; allowed are {', '.join(ROLES)}")
     calls = []
     for i, call in enumerate(given.get("tool_calls", [])):
         here = f"{where}tool_calls[{i}].function"
@@ -210,6 +214,13 @@ def _format(value: Any) -> OutputFormat | None:
     return OutputFormat("json_schema", small(record(value, "format"), "format"))
 
 
+def _begin(given: dict[str, Any], served: Served, caller: Whose, *, is_chat: bool) -> Begin:
+    session, request = served.model.session, (parse_chat if is_chat else parse_generate)(given, served)
+    if given.get("raw"):
+        return partial(session.continuation, served.raw_ids(given["prompt"]), request.sampling, **caller)
+    return partial(session.stream, request, **caller)
+
+
 def routes(desk: Desk) -> list[Route]:
     """The endpoints."""
 
@@ -223,15 +234,8 @@ def routes(desk: Desk) -> list[Route]:
         lines = LineEncoder(model, is_chat=is_chat)
 
         def prepare(served: Served) -> list[Begin]:
-            session, request = (
-                served.model.session,
-                (parse_chat if is_chat else parse_generate)(given, served),
-            )
             lines.tokens = served.model.tokenizer if given.get("logprobs") else None
-            if given.get("raw"):
-                ids = served.raw_ids(given["prompt"])
-                return [partial(session.continuation, ids, request.sampling, **whose(http))]
-            return [partial(session.stream, request, **whose(http))]
+            return [_begin(given, served, whose(http), is_chat=is_chat)]
 
         if given.get("stream", True):
             return await desk.streamed(http, model, prepare, lines)
@@ -260,7 +264,7 @@ def routes(desk: Desk) -> list[Route]:
         return JSONResponse({"models": [_running(*pair) for pair in desk.shelf.opened]})
 
     async def show(http: HttpRequest) -> Response:
-        given = read(await read_object(http), _SHOW)
+        given = read(await read_object(http), SHOW)
         return JSONResponse(_description(desk.shelf.place(given.get("model") or need(given, "name"))))
 
     async def version(_: HttpRequest) -> Response:

@@ -20,12 +20,14 @@ from gemstead.server.fields import (
     Field,
     anything,
     flag,
+    inner,
     need,
     objects,
     only,
     read,
     record,
     refused,
+    shaped,
     text,
     whole,
 )
@@ -33,6 +35,8 @@ from gemstead.server.openai_messages import (
     CALLS_FIT,
     MAX_MESSAGES,
     MAX_TOOLS,
+    MESSAGE,
+    TOOL,
     choice_of,
     format_of,
     messages_of,
@@ -41,7 +45,15 @@ from gemstead.server.openai_messages import (
 from gemstead.server.openai_replies import ChatEncoder, TextEncoder, chat_reply, text_reply
 from gemstead.server.refusals import wrong
 from gemstead.server.runner import Begin
-from gemstead.server.sampling import SAMPLING, THINKING, check_context, sampling_of, seeded, thinking_of
+from gemstead.server.sampling import (
+    OPTIONS,
+    SAMPLING,
+    THINKING,
+    check_context,
+    sampling_of,
+    seeded,
+    thinking_of,
+)
 from gemstead.server.served import Served
 from gemstead.server.shelf import Place
 from gemstead.text.tokenizer import Tokenizer
@@ -51,6 +63,10 @@ MAX_ANSWERS = 16
 _TOKENS = whole(0, 2**31 - 1)
 _SILENT = "taken, without effect: "
 
+_STREAM_OPTIONS = {
+    "include_usage": Field(flag, ""),
+    "include_obfuscation": Field(flag, ""),
+}
 # What both endpoints take.
 _BOTH = {
     "model": Field(text, "the served model's name or an alias of it"),
@@ -58,16 +74,21 @@ _BOTH = {
     "max_tokens": Field(_TOKENS, "the most tokens of the answer, thoughts included"),
     "n": Field(whole(1, MAX_ANSWERS), f"how many answers, up to {MAX_ANSWERS}"),
     "stream": Field(flag, "send the answer in pieces, as server-sent events"),
-    "stream_options": Field(record, "include_usage: a last chunk with the usage"),
+    "stream_options": Field(inner(_STREAM_OPTIONS), "include_usage: a last chunk with the usage"),
     "user": Field(text, _SILENT + "nothing is kept about users"),
-    "options": Field(record, "num_ctx only: accepted up to the context the server was started with"),
+    "options": Field(inner(OPTIONS), "num_ctx only: accepted up to the context the server was started with"),
 }
 
 CHAT = {
-    "messages": Field(objects(MAX_MESSAGES), "the conversation; text, with media as data: URLs only"),
+    "messages": Field(
+        objects(MAX_MESSAGES, MESSAGE, ("role",), least=1),
+        "the conversation; text, with media as data: URLs only",
+    ),
     **_BOTH,
     "max_completion_tokens": Field(_TOKENS, "the same as max_tokens"),
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
+    "tools": Field(
+        objects(MAX_TOOLS, TOOL, ("type", "function")), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"
+    ),
     "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
     "parallel_tool_calls": Field(flag, "false: one call at most"),
     "response_format": Field(record, "text, json_object or json_schema; the answer cannot but fit"),
@@ -92,16 +113,15 @@ CHAT = {
 }
 
 COMPLETION = {
-    "prompt": Field(anything, "a string, or a list of token ids; no chat template is put around it"),
+    "prompt": Field(
+        shaped({"type": ["string", "array"], "items": {"type": "integer", "minimum": 0}}),
+        "a string, or a list of token ids; no chat template is put around it",
+    ),
     **_BOTH,
     "echo": Field(flag, "put the prompt before the answer"),
     "logprobs": Field(whole(0, 20), "log-probabilities of each token and of this many likeliest ones"),
     "best_of": Field(whole(1, 1), "1 only"),
     "suffix": Field(refused("Gemma does not fill gaps"), "refused"),
-}
-_STREAM_OPTIONS = {
-    "include_usage": Field(flag, ""),
-    "include_obfuscation": Field(flag, ""),
 }
 
 

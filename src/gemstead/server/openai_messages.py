@@ -11,37 +11,51 @@ import binascii
 import json
 from typing import Any
 
-from gemstead.server.fields import Field, anything, flag, need, objects, one_of, only, read, record, text
+from gemstead.server.fields import (
+    Field,
+    anything,
+    flag,
+    inner,
+    need,
+    objects,
+    one_of,
+    only,
+    read,
+    record,
+    shaped,
+    text,
+)
 from gemstead.server.refusals import wrong
 from gemstead.types import ROLES, MediaPart, Message, OutputFormat, Part, TextPart, Tool, ToolCall
 
 MAX_MESSAGES, MAX_TOOLS, MAX_SCHEMA_BYTES, MAX_IMAGES = 4096, 128, 256 << 10, 64
 CALLS_FIT = "every call fits its schema; without strict, where that can be guaranteed"
 
-MESSAGE = {
-    "role": Field(one_of(*ROLES), "system, developer, user, assistant or tool"),
-    "content": Field(anything, "a string, a list of parts, or null beside tool calls"),
-    "name": Field(text, "the name of the tool that a result is of; otherwise without effect"),
-    "reasoning": Field(text, "the thought before an assistant's content"),
-    "reasoning_content": Field(text, "the same under its other name"),
-    "tool_calls": Field(objects(MAX_TOOLS), "the calls an assistant made"),
-    "tool_call_id": Field(text, "which call a tool message answers"),
-    "refusal": Field(text, "taken as content where there is none"),
-    "annotations": Field(only([]), "empty only"),
-}
+CONTENT = {"type": ["string", "array"], "items": {"type": "object"}}
 CALL = {
     "id": Field(text, ""),
     "type": Field(only("function"), ""),
     "index": Field(anything, ""),
     "function": Field(record, ""),
 }
-TOOL = {"type": Field(only("function"), ""), "function": Field(record, "")}
+MESSAGE = {
+    "role": Field(one_of(*ROLES), "system, developer, user, assistant or tool"),
+    "content": Field(shaped(CONTENT), "a string, a list of parts, or null beside tool calls"),
+    "name": Field(text, "the name of the tool that a result is of; otherwise without effect"),
+    "reasoning": Field(text, "the thought before an assistant's content"),
+    "reasoning_content": Field(text, "the same under its other name"),
+    "tool_calls": Field(objects(MAX_TOOLS, CALL, ("function",)), "the calls an assistant made"),
+    "tool_call_id": Field(text, "which call a tool message answers"),
+    "refusal": Field(text, "taken as content where there is none"),
+    "annotations": Field(only([]), "empty only"),
+}
 FUNCTION = {
     "name": Field(text, ""),
     "description": Field(text, ""),
     "parameters": Field(record, ""),
     "strict": Field(flag, ""),
 }
+TOOL = {"type": Field(only("function"), ""), "function": Field(inner(FUNCTION, ("name",)), "")}
 SCHEMA = {
     "name": Field(text, ""),
     "description": Field(text, ""),
@@ -53,8 +67,6 @@ _MEDIA = {"image_url": "image", "input_audio": "audio", "video_url": "video", "f
 
 def messages_of(listed: list[dict[str, Any]]) -> tuple[Message, ...]:
     """The conversation; a Refusal names the message and field at fault."""
-    if not listed:
-        raise wrong("messages", "messages is empty; give at least one")
     return tuple(_message(entry, f"messages[{i}].") for i, entry in enumerate(listed))
 
 

@@ -20,6 +20,7 @@ from gemstead.server.fields import (
     Field,
     anything,
     flag,
+    inner,
     need,
     objects,
     one_of,
@@ -27,12 +28,14 @@ from gemstead.server.fields import (
     read,
     record,
     refused,
+    shaped,
     text,
     texts,
     whole,
 )
 from gemstead.server.openai_messages import (
     CALLS_FIT,
+    CONTENT,
     FUNCTION,
     MAX_MESSAGES,
     MAX_TOOLS,
@@ -55,9 +58,18 @@ _SILENT = "taken, without effect: "
 
 _INCLUDED = ("message.output_text.logprobs", "reasoning.encrypted_content")
 
+_TEXT = {"format": Field(record, ""), "verbosity": Field(only("medium"), "")}
+_REASONING = {
+    "effort": Field(one_of(*EFFORT_WORDS), ""),
+    "summary": Field(anything, ""),
+    "generate_summary": Field(anything, ""),
+}
+_TOOL = {"type": Field(only("function"), ""), **FUNCTION}
 RESPONSES = {
     "model": Field(text, "the served model's name or an alias of it"),
-    "input": Field(anything, "a string, or items: message, function_call, function_call_output, reasoning"),
+    "input": Field(
+        shaped(CONTENT), "a string, or items: message, function_call, function_call_output, reasoning"
+    ),
     "instructions": Field(text, "what stands before the conversation; not kept for the next response"),
     "previous_response_id": Field(text, "go on from a stored response"),
     "store": Field(flag, "false: do not keep this response; true is the default"),
@@ -66,11 +78,13 @@ RESPONSES = {
     "max_output_tokens": Field(whole(0, 2**31 - 1), "the most tokens of the answer, thoughts included"),
     "temperature": SAMPLING["temperature"],
     "top_p": SAMPLING["top_p"],
-    "tools": Field(objects(MAX_TOOLS), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
+    "tools": Field(objects(MAX_TOOLS, _TOOL, ("type", "name")), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
     "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
     "parallel_tool_calls": Field(flag, "false: one call at most"),
-    "text": Field(record, "format: text, json_object or json_schema; the answer cannot but fit"),
-    "reasoning": Field(record, "effort: none, minimal, low, medium or high; xhigh and max are high"),
+    "text": Field(inner(_TEXT), "format: text, json_object or json_schema; the answer cannot but fit"),
+    "reasoning": Field(
+        inner(_REASONING), "effort: none, minimal, low, medium or high; xhigh and max are high"
+    ),
     "metadata": Field(record, "given back with the response"),
     "truncation": Field(only("disabled"), "disabled only: a conversation that is too long is refused"),
     "top_logprobs": Field(
@@ -94,13 +108,6 @@ RESPONSES = {
     "access_programs": Field(refused("there are none"), "refused"),
     "background_options": Field(refused("background is not supported"), "refused"),
 }
-_TEXT = {"format": Field(record, ""), "verbosity": Field(only("medium"), "")}
-_REASONING = {
-    "effort": Field(one_of(*EFFORT_WORDS), ""),
-    "summary": Field(anything, ""),
-    "generate_summary": Field(anything, ""),
-}
-_TOOL = {"type": Field(only("function"), ""), **FUNCTION}
 _SILENT_KEYS = {"id", "status", "type"}
 
 
@@ -109,9 +116,7 @@ def items_of(given: dict[str, Any]) -> list[Any]:
     asked = need(given, "input")
     if isinstance(asked, str):
         return [{"role": "user", "content": asked}]
-    if not asked:
-        raise wrong("input", "input is empty; give at least one item")
-    return list(objects(MAX_MESSAGES)(asked, "input"))
+    return list(objects(MAX_MESSAGES, least=1)(asked, "input"))
 
 
 def parse(given: dict[str, Any], items: list[Any], served: Served) -> Request:

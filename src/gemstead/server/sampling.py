@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gemstead.server.fields import Field, anything, flag, number, one_of, read, record, texts, whole
+from gemstead.server.fields import Field, anything, flag, inner, number, one_of, read, record, texts, whole
 from gemstead.server.refusals import wrong
 from gemstead.server.served import Served
 from gemstead.types import EFFORTS, SamplingParams, ThinkingChoice
@@ -29,18 +29,18 @@ SAMPLING = {
     "stop": Field(texts(MAX_STOPS), f"up to {MAX_STOPS} strings that end the answer"),
     "logit_bias": Field(record, "token id to a number from -100 to 100, added to its score"),
 }
+_TEMPLATE = {
+    "enable_thinking": Field(flag, ""),
+    "thinking_budget": Field(whole(0, 2**31 - 1), ""),
+}
 THINKING = {
     "reasoning_effort": Field(
         one_of(*EFFORT_WORDS), "none, minimal, low, medium or high thinking; xhigh and max are high"
     ),
     "think": Field(anything, "thinking: true, false, a number of tokens, or an effort"),
-    "chat_template_kwargs": Field(record, "enable_thinking and thinking_budget"),
+    "chat_template_kwargs": Field(inner(_TEMPLATE), "enable_thinking and thinking_budget"),
 }
 OPTIONS = {"num_ctx": Field(whole(1, 2**31 - 1), "")}
-_TEMPLATE = {
-    "enable_thinking": Field(flag, ""),
-    "thinking_budget": Field(whole(0, 2**31 - 1), ""),
-}
 _PLAIN = (
     "temperature",
     "top_p",
