@@ -47,12 +47,20 @@ int64_t gs_packed_bytes(int32_t format, int64_t rows, int64_t columns) GS_NOEXCE
 gs_status gs_pack(int32_t format, const void* source, int64_t rows, int64_t columns,
                   void* target) GS_NOEXCEPT;
 
+/* y [tokens, rows] = x [tokens, columns] by a matrix of gs_pack (of plain numbers: as it lies in a file), `times`
+ * over on `threads` threads: what the kernels reach on this machine, without a model. */
+gs_status gs_multiply(int32_t format, const void* matrix, int64_t rows, int64_t columns, const float* x,
+                      int32_t tokens, int32_t threads, int32_t times, float* y) GS_NOEXCEPT;
+
 /* One row of a table of ggml type `format` as float32. */
 gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float* out) GS_NOEXCEPT;
 
 /* A model of `spec` with num_layers layers; threads >= 1 counts the calling one. */
 gs_status gs_open(const gs_spec* spec, const gs_layer* layers, int32_t threads,
                   gs_model** out) GS_NOEXCEPT;
+
+/* Memory the model holds for work, beside weights and K/V: what its largest forward so far took. */
+int64_t gs_work_bytes(const gs_model* model) GS_NOEXCEPT;
 
 /* A drafter for the model: layers that read its K/V; opened once, closed with it. */
 gs_status gs_add_drafter(gs_model* model, const gs_drafter* drafter, const gs_layer* layers) GS_NOEXCEPT;

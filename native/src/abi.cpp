@@ -182,6 +182,22 @@ gs_status gs_pack(int32_t format, const void* source, int64_t rows, int64_t colu
     });
 }
 
+gs_status gs_multiply(int32_t format, const void* matrix, int64_t rows, int64_t columns, const float* x,
+                      int32_t tokens, int32_t count, int32_t times, float* y) noexcept {
+    return guarded([&]() -> const char* {
+        gs_matrix w{};
+        w.data = matrix, w.format = format, w.packed = gs::file_format(format).block > 1, w.copies = 1;
+        w.rows = rows, w.columns = columns;
+        if (const char* wrong = wrong_matrix(w, rows, columns)) return wrong;
+        if (tokens < 1 || count < 1) return "there must be one row and one thread at least";
+        gs::Threads threads(count);
+        gs::Input input;
+        input.set(x, tokens, columns);
+        for (int i = 0; i < times; ++i) gs::linear(threads, w, input, y);
+        return nullptr;
+    });
+}
+
 gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float* out) noexcept {
     return guarded([&]() -> const char* {
         const gs::FileFormat file = gs::file_format(format);
@@ -268,6 +284,7 @@ gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, fl
 }
 
 void gs_close_cache(gs_cache* cache) noexcept { delete cache; }
+int64_t gs_work_bytes(const gs_model* model) noexcept { return model->model.work_bytes(); }
 void gs_close(gs_model* model) noexcept { delete model; }
 
 }  // extern "C"

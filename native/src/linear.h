@@ -16,6 +16,7 @@ public:
         if (count > static_cast<int64_t>(held_.size())) held_.resize(static_cast<size_t>(count));
         return held_.data();
     }
+    int64_t bytes() const noexcept { return static_cast<int64_t>(held_.size() * sizeof(T)); }
 
 private:
     std::vector<T> held_;
@@ -33,6 +34,9 @@ public:
     int64_t columns() const noexcept { return columns_; }
     // The rows in int8, made at the first call after set().
     const Activations& quantized(Threads& threads);
+    int64_t bytes() const noexcept {
+        return q_.bytes() + scale_.bytes() + sum_.bytes() + eight_.bytes() + halves_.bytes();
+    }
 
 private:
     const float* x_ = nullptr;

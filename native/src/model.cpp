@@ -66,6 +66,15 @@ Model::Model(const gs_spec& spec, const gs_layer* layers, Threads& threads)
       attention_(pick(attention_table(), isa())),
       kv_(pick(kv_table(), isa())) {}
 
+int64_t Model::work_bytes() const noexcept {
+    int64_t total = 0;
+    for (const Input* input : {&hidden_in_, &attention_in_, &inner_in_, &expert_in_}) total += input->bytes();
+    for (const Scratch<float>* scratch : {&x_, &h_, &q_, &k_, &v_, &y_, &blended_, &gate_, &up_, &kept_, &table_,
+                                          &context_, &partials_, &routed_, &picked_, &answers_})
+        total += scratch->bytes();
+    return total;
+}
+
 void Model::forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden) {
     const int width = spec_.hidden_size, wanted = batch.num_logit_rows;
     int rows = batch.num_tokens;

@@ -81,6 +81,8 @@ public:
     const char* add_adapter(const gs_term* terms, int count);
     // Arguments have been checked by the ABI. logits and hidden may be null. Throws std::bad_alloc only.
     void forward(Cache& cache, const gs_batch& batch, float* logits, float* hidden);
+    // Memory held for what is between the layers: as much as the largest batch so far took.
+    int64_t work_bytes() const noexcept;
 
 private:
     friend class Drafter;  // the same layers over another model's K/V

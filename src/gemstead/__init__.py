@@ -1,6 +1,6 @@
 """Gemma 4 on the machine you already have: these are the public names.
 
-`open` and `Model` are loaded when they are first used, so that `import gemstead` and
+`open`, `Model` and `plan` are loaded when they are first used, so that `import gemstead` and
 `gemstead --help` cost no numpy. Everything not named here may change without notice.
 """
 
@@ -29,6 +29,7 @@ from gemstead.types import (
 )
 
 if TYPE_CHECKING:
+    from gemstead.machine.plan import plan
     from gemstead.model import Model, open  # noqa: A004
 
 __all__ = [
@@ -50,10 +51,13 @@ __all__ = [
     "ToolCallDelta",
     "ToolCallEvent",
     "open",
+    "plan",
 ]
+
+_LATE = {"Model": "gemstead.model", "open": "gemstead.model", "plan": "gemstead.machine.plan"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Model", "open"):
-        return getattr(importlib.import_module("gemstead.model"), name)
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     raise AttributeError(f"module 'gemstead' has no attribute {name!r}")

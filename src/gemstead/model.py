@@ -29,7 +29,7 @@ from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
 from gemstead.hub.names import looks_like_name
-from gemstead.machine.memory import available_bytes
+from gemstead.machine.memory import kv_ceiling
 from gemstead.session import Session
 from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.text.template import NEWEST, recognise
@@ -52,12 +52,6 @@ from gemstead.weights.fingerprint import fingerprint
 from gemstead.weights.store import Store, open_store
 
 EMBEDDED = "pebble"
-# Of the memory that is free beside the weights, K/V may take this share unless told otherwise: the
-# other half is for activations, the page cache of the weights file and the rest of the machine.
-KV_SHARE = 0.5
-# ... and no more than this many whole contexts: more would only be reserved, never used.
-MOST_CONTEXTS = 2
-_LEAST_KV_BYTES = 64 << 20
 _PAGE_TOKENS = EngineOptions().page_tokens
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _SAMPLING = tuple(f.name for f in fields(SamplingParams))
@@ -379,18 +373,6 @@ def sampling_params(given: dict[str, Any], defaults: SamplingParams) -> Sampling
     return replace(defaults, **{**given, "stop": stop})
 
 
-def default_memory(can: Capabilities, context: int | None) -> int:
-    """The K/V ceiling when none is given: see KV_SHARE and MOST_CONTEXTS."""
-    free = available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
-    return min(max(int(free * KV_SHARE), _LEAST_KV_BYTES), useful_memory(can, context))
-
-
-def useful_memory(can: Capabilities, context: int | None) -> int:
-    """The K/V that can be put to use: see MOST_CONTEXTS."""
-    tokens = min(context or can.spec.max_position_embeddings, can.spec.max_position_embeddings)
-    return max(MOST_CONTEXTS * sum(can.kv_bytes_per_token) * tokens, _LEAST_KV_BYTES)
-
-
 def _ceiling(
     memory: int | str | Callable[[Capabilities], int] | None, context: int | None
 ) -> Callable[[Capabilities], int]:
@@ -398,7 +380,7 @@ def _ceiling(
     if callable(memory):
         return memory
     if memory is None:
-        return lambda can: default_memory(can, context)
+        return lambda can: kv_ceiling(can, context)
     ceiling = _bytes(memory)
     return lambda _: ceiling
 

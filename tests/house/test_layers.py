@@ -30,14 +30,14 @@ LAYERS: dict[str, set[str]] = {
     "hub": _BASE | {"spec", "weights"},
     "backend": _BASE | {"spec", "weights"},
     "engine": _BASE | {"spec", "weights", "backend"},
-    "machine": _CORE,
+    "machine": _CORE | {"hub"},
     "session": _CORE | {"text", "media"},
     "agent": _LINE,
     "server": _LINE | {"machine", "hub"},
     "tune": _LINE | {"machine", "hub"},
     "cluster": _LINE | {"machine", "hub"},
     "model": _LINE | {"agent", "machine", "hub", "pebble"},
-    "": _BASE | {"model"},  # gemstead/__init__.py, the public names
+    "": _BASE | {"model", "machine"},  # gemstead/__init__.py, the public names
     "__main__": {"cli"},
     "cli": _LINE | {"agent", "server", "tune", "cluster", "model", "machine", "hub", "pebble", ""},
 }

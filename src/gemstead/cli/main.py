@@ -26,6 +26,7 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 COMMANDS = {
     "run": "Ask once and print the answer.",
     "chat": "Talk with a model.",
+    "plan": "Say what of Gemma 4 fits this machine, how fast, and why.",
     "pull": "Fetch a model by name.",
     "list": "List the models on this machine.",
     "rm": "Remove a model that gemstead fetched.",

@@ -21,7 +21,8 @@ from gemstead.cli.names import DEFAULT_MODEL, check_model
 from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option
 from gemstead.cli.screen import Screen
 from gemstead.errors import ConfigError
-from gemstead.model import Model, useful_memory
+from gemstead.machine.memory import useful_memory
+from gemstead.model import Model
 from gemstead.server.auth import Access, is_loopback, new_key
 from gemstead.server.budget import Budget
 from gemstead.server.fields import seconds

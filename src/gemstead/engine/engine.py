@@ -21,7 +21,7 @@ from gemstead.engine.constraint import Constraint
 from gemstead.engine.depth import Depth
 from gemstead.engine.draft import Drafter, NoDraft
 from gemstead.engine.options import EngineOptions, EngineStats
-from gemstead.engine.pages import PageBudget, Pages, page_counts
+from gemstead.engine.pages import Pages, page_counts
 from gemstead.engine.parking import Parking
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Rows, Scheduler
@@ -50,16 +50,8 @@ class Engine:
             )
         self.spec, self.adapters = can.spec, can.adapters
         slack = 0 if isinstance(self._drafter, NoDraft) else options.draft_tokens
-        context = min(
-            options.context_tokens or can.spec.max_position_embeddings, can.spec.max_position_embeddings
-        )
-        budget = PageBudget(
-            memory_bytes=options.memory_bytes,
-            page_tokens=options.page_tokens,
-            context_tokens=context,
-            max_sequences=options.max_sequences,
-            span_tokens=options.max_rows + 2 * slack,
-        )
+        budget = options.budget(can.spec.max_position_embeddings, slack)
+        context = budget.context_tokens
         counts = page_counts(can.spec.pools, can.kv_bytes_per_token, budget)
         self._cache = backend.new_cache(counts, options.page_tokens)
         if self._cache.size_bytes > options.memory_bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemstead.engine.pages import PoolCounts
+from gemstead.engine.pages import PageBudget, PoolCounts
 from gemstead.errors import ConfigError
 
 
@@ -44,6 +44,16 @@ class EngineOptions:
             )
         if self.context_tokens is not None and self.context_tokens < 1:
             raise ConfigError(f"context = {self.context_tokens} tokens is too small; the least is 1")
+
+    def budget(self, max_position_embeddings: int, slack: int = 0) -> PageBudget:
+        """What the pages of a model with this limit are cut from; `slack`: drafted rows of a sequence."""
+        return PageBudget(
+            memory_bytes=self.memory_bytes,
+            page_tokens=self.page_tokens,
+            context_tokens=min(self.context_tokens or max_position_embeddings, max_position_embeddings),
+            max_sequences=self.max_sequences,
+            span_tokens=self.max_rows + 2 * slack,
+        )
 
 
 @dataclass(frozen=True, slots=True)

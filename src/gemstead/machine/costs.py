@@ -70,14 +70,22 @@ class Costs:
 
     def of(self, step: Step) -> Cost:
         """What `step` must read and compute."""
-        weight_bytes = operations = 0.0
-        for tensor in self._tensors:
-            rows = self._rows_through(tensor.name, step)
-            weight_bytes += self._read(tensor, rows)
-            operations += self._computed(tensor, rows)
+        parts = list(self.by_tensor(step).values())
+        weight_bytes = sum(part.weight_bytes for part in parts)
         weight_bytes += self._row_bytes("embed_tokens") * step.rows * step.sequences  # the input's lookup
-        kv_bytes, attention = self._attention(step)
-        return Cost(weight_bytes, kv_bytes, operations + attention)
+        attention = self.attention(step)
+        operations = sum(part.operations for part in parts) + attention.operations
+        return Cost(weight_bytes, attention.kv_bytes, operations)
+
+    def by_tensor(self, step: Step) -> dict[str, Cost]:
+        """What of that is each tensor's; attention over K/V is nobody's."""
+        rows_of = {tensor.name: self._rows_through(tensor.name, step) for tensor in self._tensors}
+        return {
+            tensor.name: Cost(
+                self._read(tensor, rows_of[tensor.name]), 0.0, self._computed(tensor, rows_of[tensor.name])
+            )
+            for tensor in self._tensors
+        }
 
     def kv_held(self, tokens: int) -> int:
         """Bytes of K/V that a sequence of so many tokens keeps, pages not rounded up."""
@@ -121,7 +129,7 @@ class Costs:
         rows = next(tensor.shape[0] for tensor in self._tensors if tensor.name == name)
         return self._bytes[name] / rows
 
-    def _attention(self, step: Step) -> tuple[float, float]:
+    def attention(self, step: Step) -> Cost:
         """K/V bytes read and operations of all layers: QK and PV, a multiplication and an addition each.
 
         A layer reads the K/V that its rows can see once; one without its own reads another layer's.
@@ -135,7 +143,7 @@ class Costs:
                 seen = end if a.window is None else min(end, a.window + rows - 1)
                 kv_bytes += self._kv[pool] / len(spec.pools[pool].layers) * seen
                 operations += 4.0 * a.num_heads * a.head_dim * _pairs(end - rows, end, a.window)
-        return kv_bytes * step.sequences, operations * step.sequences
+        return Cost(0.0, kv_bytes * step.sequences, operations * step.sequences)
 
 
 def _pairs(first: int, stop: int, window: int | None) -> int:

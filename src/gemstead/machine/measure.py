@@ -23,7 +23,7 @@ from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions
 from gemstead.errors import CapacityError, ConfigError
 from gemstead.machine.costs import Cost, Costs, Step
-from gemstead.machine.memory import available_bytes, peak_bytes
+from gemstead.machine.memory import KV_SHARE, LEAST_KV_BYTES, available_bytes, peak_bytes
 from gemstead.machine.probe import Reading, this_machine
 from gemstead.machine.quiet import Watch
 from gemstead.machine.report import Measure, Report, Row, Sample
@@ -35,7 +35,6 @@ Progress = Callable[[str], None]
 
 # Depths are met exactly because they are whole chunks of a prompt and whole pages.
 CHUNK_TOKENS = 512
-_KV_SHARE = 0.5  # of what is free beside the weights, as for model.py's default
 _SPARE_CONTEXTS = 2  # whole contexts of K/V beyond those measured: room for pages kept for reuse
 _CHEAP_S = 10.0  # a prompt read within this time is read anew for every repetition
 _FORWARD = SamplingParams(temperature=0.0)
@@ -95,7 +94,7 @@ class Subject:
         self.engine = Engine(
             backend,
             EngineOptions(
-                memory_bytes=max(64 << 20, min(int(free * _KV_SHARE), tokens * per_token)),
+                memory_bytes=max(LEAST_KV_BYTES, min(int(free * KV_SHARE), tokens * per_token)),
                 context_tokens=context,
                 max_sequences=max(16, *plan.sequences),
                 max_rows=CHUNK_TOKENS,

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -31,6 +32,7 @@ _ISA = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp", "asimd")
 _SIDE = 1024  # of the square matrices that are multiplied
 _LEAST_S = 0.05  # a probe repeats until it has taken this long
 _LEAST_BYTES = 64 << 20
+_ROOT = Path("/")
 _MOST_SHARE = 8  # of the available memory, a probe takes at most one part in so many
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -64,6 +66,20 @@ def this_machine() -> Machine:
         cores=usable_cores(),
         memory_bytes=total_bytes(),
     )
+
+
+def core_kinds(root: Path = _ROOT) -> tuple[int, ...]:
+    """How many processors of each speed this process may use, the fastest first; () where nobody says."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    speeds: Counter[int] = Counter()
+    for processor in os.sched_getaffinity(0):
+        folder = root / f"sys/devices/system/cpu/cpu{processor}"
+        for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):  # ARM's own measure, else the clock
+            with suppress(OSError, ValueError):
+                speeds[int((folder / name).read_text("ascii"))] += 1
+                break
+    return tuple(count for _, count in sorted(speeds.items(), reverse=True))
 
 
 def _pairs(described: str) -> list[tuple[str, str, str]]:
@@ -147,6 +163,13 @@ class Prober:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def memory_rate(threads: int, size_bytes: int) -> float:
+    """Bytes read per second, asked once and in this process: it gives back its memory."""
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(_filled, [size_bytes // threads // 4] * threads))
+        return _rate(pool, _maximum, parts) * parts[0].nbytes
 
 
 def serve(threads: int, size_bytes: int) -> None:

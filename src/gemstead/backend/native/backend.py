@@ -73,6 +73,8 @@ class NativeCache:
 class NativeBackend:
     """The `Backend` of backend/base.py in C++. It borrows the store: who opened it closes it."""
 
+    media: frozenset[str] = frozenset()  # what encode() can read
+
     def __init__(
         self,
         store: Store,
@@ -131,6 +133,7 @@ class NativeBackend:
             kv_bytes_per_token=kv_bytes_per_token(self._spec, self._kv),
             weights_bytes=self._bytes,
             adapters=self._digests,
+            media=self.media,
         )
 
     def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> NativeCache:

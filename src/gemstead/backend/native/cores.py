@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -33,19 +34,22 @@ def _siblings(root: Path, processor: int) -> str:
 
 def quota(root: Path = _ROOT) -> float | None:
     """The processors' worth of time the control groups of this process allow; None: no limit."""
-    limits = []
+    return min((limit for group in control_groups("cpu", root) for limit in _limits(group)), default=None)
+
+
+def control_groups(controller: str, root: Path = _ROOT) -> Iterator[Path]:
+    """The folders of the control groups, version 2 or 1, whose limits on `controller` hold here."""
     for line in (_read(root / "proc/self/cgroup") or "").splitlines():
         parts = line.split(":", 2)
         if len(parts) != 3:
             continue
         _, controllers, place = parts
-        base = root / "sys/fs/cgroup" if not controllers else root / "sys/fs/cgroup/cpu"
-        if controllers and "cpu" not in controllers.split(","):
+        base = root / "sys/fs/cgroup" if not controllers else root / "sys/fs/cgroup" / controller
+        if controllers and controller not in controllers.split(","):
             continue
         inner = Path(place.strip("/"))
         for group in (inner, *inner.parents):  # inside a container the path may be the host's: try them all
-            limits += _limits(base / group)
-    return min(limits, default=None)
+            yield base / group
 
 
 def _limits(group: Path) -> list[float]:

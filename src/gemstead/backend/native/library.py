@@ -24,6 +24,10 @@ _OK, _NO_MEMORY = 0, 2
 # What each function of gemstead.h takes; all but the last four return a status.
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gs_pack": (c_int32, (c_int32, c_void_p, c_int64, c_int64, c_void_p)),
+    "gs_multiply": (
+        c_int32,
+        (c_int32, c_void_p, c_int64, c_int64, c_void_p, c_int32, c_int32, c_int32, c_void_p),
+    ),
     "gs_unpack_row": (c_int32, (c_int32, c_void_p, c_int64, c_void_p)),
     "gs_open": (c_int32, (POINTER(layout.Spec), POINTER(layout.Layer), c_int32, POINTER(c_void_p))),
     "gs_add_drafter": (c_int32, (c_void_p, POINTER(layout.Drafter), POINTER(layout.Layer))),
@@ -36,6 +40,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gs_page_bytes": (c_int64, (c_void_p, c_int32)),
     "gs_packed_bytes": (c_int64, (c_int32, c_int64, c_int64)),
     "gs_cache_bytes": (c_int64, (c_void_p,)),
+    "gs_work_bytes": (c_int64, (c_void_p,)),
     "gs_layout_bytes": (c_int32, ()),
     "gs_isa": (ctypes.c_char_p, ()),
     "gs_last_error": (ctypes.c_char_p, ()),

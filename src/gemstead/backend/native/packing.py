@@ -8,6 +8,7 @@ weights.py, which puts their addresses into structs.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -33,14 +34,14 @@ _CONVERTED_ROWS = 1024  # of a matrix that becomes q8_0, at a time
 _KEPT_BYTES = 64 << 20  # less than this is packed anew in less time than a file costs
 
 
-def kind_of(tensor: Tensor) -> str:
+def kind_of(format_name: str) -> str:
     """The format the core gets: the file's own, or q8_0 where it has no reader or the parts differ."""
-    return tensor.format if tensor.format in _READ else "q8_0"
+    return format_name if format_name in _READ else "q8_0"
 
 
 def readable(tensor: Tensor, first: int, last: int) -> Bytes:
     """Entries first:last of the leading axis as bytes the core reads, parts joined."""
-    kind = kind_of(tensor)
+    kind = kind_of(tensor.format)
     if kind == tensor.format:
         raws = [raw[first:last] for raw in tensor.raw()]
         return raws[0] if len(raws) == 1 else np.concatenate(raws, axis=-2)
@@ -54,8 +55,8 @@ def readable(tensor: Tensor, first: int, last: int) -> Bytes:
 
 def pieces(store: Store, names: list[str], threads: int) -> dict[str, Bytes]:
     """Each of these matrices whose format is packed, every copy (expert) in strips, one behind the other."""
-    tensors = [store.tensors[name] for name in names if kind_of(store.tensors[name]) not in PLAIN]
-    sizes = {tensor.name: copies_of(tensor) * _copy_bytes(tensor) for tensor in tensors}
+    tensors = [store.tensors[name] for name in names if is_packed(store.tensors[name].format)]
+    sizes = {tensor.name: packed_bytes(tensor.format, tensor.shape) for tensor in tensors}
     folder = default_folder() if sum(sizes.values()) >= _KEPT_BYTES else None
     if folder is not None:
         with contextlib.suppress(OSError):
@@ -87,8 +88,8 @@ def _packed(tensors: list[Tensor], threads: int) -> Iterator[Bytes]:
 
 def _pack(tensor: Tensor) -> Bytes:
     rows, columns = tensor.shape[-2:]
-    code, size = code_of(tensor), _copy_bytes(tensor)
-    target = _aligned(size * copies_of(tensor))
+    code, whole = code_of(tensor), packed_bytes(tensor.format, tensor.shape)
+    target, size = _aligned(whole), whole // copies_of(tensor)
     for copy in range(copies_of(tensor)):
         first, last = (copy, copy + 1) if len(tensor.shape) == 3 else (0, rows)
         data = np.ascontiguousarray(readable(tensor, first, last))
@@ -106,11 +107,18 @@ def copies_of(tensor: Tensor) -> int:
 
 def code_of(tensor: Tensor) -> int:
     """The ggml type of what the core gets."""
-    return formats.get(kind_of(tensor)).ggml_type or 0
+    return formats.get(kind_of(tensor.format)).ggml_type or 0
 
 
-def _copy_bytes(tensor: Tensor) -> int:
-    return int(library().gs_packed_bytes(code_of(tensor), *tensor.shape[-2:]))
+def is_packed(format_name: str) -> bool:
+    """Whether a matrix of this format is rearranged; plain numbers are read as they lie in the file."""
+    return kind_of(format_name) not in PLAIN
+
+
+def packed_bytes(format_name: str, shape: tuple[int, ...]) -> int:
+    """What a matrix takes once packed, all its copies (experts) together."""
+    code = formats.get(kind_of(format_name)).ggml_type or 0
+    return math.prod(shape[:-2]) * int(library().gs_packed_bytes(code, *shape[-2:]))
 
 
 def _aligned(size: int) -> Bytes:

@@ -132,7 +132,7 @@ class _Structs:
         return array
 
     def _keep_if_new(self, array: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
-        return array if kind_of(tensor) == tensor.format else self._keep(array)
+        return array if kind_of(tensor.format) == tensor.format else self._keep(array)
 
 
 class Weights(_Structs):
@@ -141,8 +141,7 @@ class Weights(_Structs):
     def __init__(self, store: Store, threads: int) -> None:
         spec = store.spec
         assert isinstance(spec, ModelSpec)
-        names = ["embed_tokens", "per_layer_model_projection", *_layer_matrices(spec)]
-        super().__init__(store, names, threads)
+        super().__init__(store, matrices_of(spec), threads)
         layers = (self._layer(x, spec, x.index if x.kv_source is None else x.kv_source) for x in spec.layers)
         self.layers = (layout.Layer * spec.num_layers)(*layers)
         self.spec = self._base(spec, spec)
@@ -161,9 +160,7 @@ class DrafterWeights(_Structs):
     def __init__(self, store: Store, target: ModelSpec, threads: int) -> None:
         spec = store.spec
         assert isinstance(spec, DrafterSpec)
-        outer = ["pre_projection", "post_projection"]
-        outer.append("masked_embedding.centroids" if spec.num_centroids else "embed_tokens")
-        super().__init__(store, [*outer, *_layer_matrices(spec)], threads)
+        super().__init__(store, matrices_of(spec), threads)
         kinds = (x.attention.kind for x in spec.layers)
         sources = [target.last_kv_layer_of(kind) for kind in kinds]
         layers = [self._layer(x, target, source) for x, source in zip(spec.layers, sources, strict=True)]
@@ -185,6 +182,11 @@ class DrafterWeights(_Structs):
             self.drafter.spec.head = self._matrix("embed_tokens")
 
 
-def _layer_matrices(spec: ModelSpec | DrafterSpec) -> list[str]:
-    """What the layers may multiply with, in the order of the forward."""
-    return [f"layers.{i}.{name}" for i in range(spec.num_layers) for name in _MATRICES.values()]
+def matrices_of(spec: ModelSpec | DrafterSpec) -> list[str]:
+    """What a forward may multiply with, in its order; every other matrix is a table of rows to look up."""
+    if isinstance(spec, ModelSpec):
+        outer = ["embed_tokens", "per_layer_model_projection"]
+    else:
+        outer = ["pre_projection", "post_projection"]
+        outer.append("masked_embedding.centroids" if spec.num_centroids else "embed_tokens")
+    return outer + [f"layers.{i}.{name}" for i in range(spec.num_layers) for name in _MATRICES.values()]

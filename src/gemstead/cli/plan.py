@@ -1,0 +1,167 @@
+"""`gemstead plan`: what of Gemma 4 fits this machine, how fast it would be and why, before any download.
+
+The table goes to stdout and ends in one recommendation; with --json stdout is one object. What fits is
+decided in machine/plan.py. Exit code 1: nothing fits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+
+import click
+
+from gemstead.cli.options import kv_option
+from gemstead.cli.screen import Screen, plain
+from gemstead.cli.show import size
+from gemstead.machine.host import Host, machines
+from gemstead.machine.plan import ANSWER_TOKENS, PROMPT_TOKENS, TASKS, Choice, Plan
+from gemstead.machine.plan import plan as make_plan
+
+EPILOG = (
+    "Speeds are estimates from the memory and compute rates measured here, without a model; gemstead bench "
+    "measures a model. Exit code 0: something fits; 1: nothing does."
+)
+_WIDE = 120  # columns from which every line has its own reason in words
+
+
+@click.command(epilog=EPILOG)
+@click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of each conversation.")
+@click.option("--users", type=click.IntRange(min=1), default=1, metavar="N", help="How many talk at once.")
+@click.option("--task", type=click.Choice(list(TASKS)), default="chat", show_default=True, help="What for.")
+@click.option(
+    "--for",
+    "machine",
+    metavar="MACHINE",
+    help=f'Plan for another machine: {", ".join(machines())}, or figures such as "8GB, 4 cores, 20GB/s".',
+)
+@kv_option
+@click.option("--drafter", is_flag=True, help="Count the memory of a drafter too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(
+    context: int | None, users: int, task: str, machine: str | None, kv: str, drafter: bool, as_json: bool
+) -> None:
+    """Say what of Gemma 4 fits this machine, how fast, and why.
+
+    Every variant in every usual number format: download, memory, the speed to expect, and whether that is
+    comfortable. Nothing is downloaded.
+    """
+    screen = Screen()
+    with screen.waiting("measuring this machine"):
+        made = make_plan(context, users, task, machine, kv, drafter)
+    width = min(_WIDE, shutil.get_terminal_size().columns)
+    click.echo(json.dumps(made.as_json(), ensure_ascii=False) if as_json else lines(made, width))
+    if not made.fits:
+        click.get_current_context().exit(1)
+
+
+def lines(made: Plan, width: int) -> str:
+    """The plan for people."""
+    users = "one person" if made.users == 1 else f"{made.users} people at once"
+    wide = width >= _WIDE
+    text = [
+        *machine_lines(made.host, width),
+        *wrapped(f"To {TASKS[made.task].about}, {users}, up to {made.context_tokens:,} tokens each:", width),
+        "",
+        heading(wide),
+    ]
+    variant = ""
+    for choice in made.choices:
+        text.append(row(choice, variant != choice.variant, wide))
+        variant = choice.variant
+    text += ["", *legend(made, width, wide), "", *recommendation(made, width)]
+    return "\n".join(plain(line).rstrip() for line in text)
+
+
+def machine_lines(host: Host, width: int) -> list[str]:
+    """The machine: what it has, what it reached, and what to know about these figures."""
+    kinds = f" ({' + '.join(map(str, host.kinds))} of different speed)" if len(host.kinds) > 1 else ""
+    isa = f", {host.isa}" if host.isa else ""
+    cores = f"{host.cores} core{'s' * (host.cores > 1)}{kinds}{isa}"
+    word = "free" if host.is_here else "to use"
+    memory = f"{size(host.free_bytes)} of {size(host.memory_bytes)} memory {word}"
+    rates = f"reads {host.rates.bytes_s / 1e9:.0f} GB/s, computes {host.rates.int8_s / 1e9:.0f} GOP/s in int8"
+    disk = [] if host.disk_bytes is None else [f"{size(host.disk_bytes)} free on disk"]
+    found = wrapped(f"{host.about}: {'; '.join([cores, memory, *disk, rates])}", width)
+    for gpu in host.gpus:
+        found += wrapped(
+            f"GPU: {gpu.name}, {size(gpu.free_bytes)} free (the figures below are the processor's)", width
+        )
+    if host.source is not None:
+        found += wrapped(f"Figures from: {host.source}", width)
+    for note in host.notes:
+        found += wrapped(f"Note: {note}.", width)
+    return found
+
+
+def heading(wide: bool) -> str:
+    """The names of the columns."""
+    return (
+        f"{'model':9}{'format':8}{'download':>9}{'memory':>9}{'reads':>8}{'writes':>8}{'wait':>9}{'answer':>9}"
+        f"  {'verdict and why' if wide else 'verdict'}"
+    )
+
+
+def row(choice: Choice, names_variant: bool, wide: bool) -> str:
+    """One line of the table."""
+    verdict = choice.verdict + (f": {choice.reason}" if choice.reason and not wide else "")
+    if wide:
+        verdict = f"{choice.verdict}: {choice.why}"
+    return (
+        f"{choice.variant if names_variant else '':9}{choice.format:8}{size(choice.download_bytes):>9}"
+        f"{size(choice.memory.total):>9}{rate(choice.prefill_tok_s):>8}{rate(choice.decode_tok_s):>8}"
+        f"{duration(choice.prompt_s):>9}{duration(choice.answer_s):>9}  {verdict}"
+    )
+
+
+def rate(value: float) -> str:
+    """Tokens a second with no more digits than an estimate has."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """9 s, 2 min, 1.5 h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def legend(made: Plan, width: int, wide: bool) -> list[str]:
+    """What the columns and, in a narrow table, the short reasons mean."""
+    terms = {
+        "memory": "the most it takes, the conversation included",
+        "reads, writes": "tokens a second for each person; a token is a word or a part of one, and "
+        "people read about 5 a second",
+        "wait": f"until it begins to answer a page or two ({PROMPT_TOKENS:,} tokens)",
+        "answer": f"the time that a long paragraph takes ({ANSWER_TOKENS} tokens)",
+    }
+    found = [line for term, meaning in terms.items() for line in wrapped(f"{term}: {meaning}", width)]
+    first = {choice.reason: choice for choice in reversed(made.choices) if choice.reason and not wide}
+    for reason, choice in reversed(first.items()):
+        found += wrapped(f"{choice.verdict}: {reason}: {choice.variant} {choice.format} {choice.why}", width)
+    return found
+
+
+def recommendation(made: Plan, width: int) -> list[str]:
+    """One choice and the commands to type, or what to do when nothing fits."""
+    best = made.best
+    if best is None:
+        smallest = min(made.choices, key=lambda choice: choice.memory.least)
+        advice = (
+            f"Nothing fits. The least is {smallest.title}, and it {smallest.why}. Close other programs, ask "
+            "for less with --context, or use pebble, the small model that comes with gemstead: gemstead chat"
+        )
+        cannot = f"Nothing can do this: {smallest.why}."
+        return wrapped(cannot if smallest.reason in ("not yet", "cannot hear") else advice, width)
+    says = "Best here" if made.host.is_here else "Best there"
+    text = (
+        f"{says}: {best.title}. A download of {size(best.download_bytes)}, {size(best.memory.total)} of "
+        f"memory, about {rate(best.decode_tok_s)} tokens a second. It is {best.verdict}: {best.why}."
+    )
+    return [*wrapped(text, width), "", *(f"  {command}" for command in made.commands())]
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of at most this width, further lines indented."""
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)

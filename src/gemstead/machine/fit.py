@@ -1,0 +1,164 @@
+"""How much memory a model will take on a machine: the engine's own arithmetic, added up.
+
+Weights and work are backend/native/footprint.py's, pages engine/pages.py's. What the rest of the program
+takes is measured. Above: plan.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+
+from gemstead.backend.native.backend import kv_bytes_per_token
+from gemstead.backend.native.footprint import Table, Work, angle_bytes, held_weights, work_bytes
+from gemstead.engine.options import EngineOptions
+from gemstead.engine.pages import blocks_of, page_counts, window_blocks
+from gemstead.spec.model import DrafterSpec, ModelSpec
+from gemstead.spec.tensors import text_tensors
+from gemstead.weights.formats import get
+
+# A process with a model open and nothing computed: Python, numpy, the core, the file's header; and what a
+# tokenizer of 262,144 tokens adds. Measured, Linux, 2026-11-26 (VmRSS).
+_PROGRAM_BYTES, _TEXT_BYTES = 85 << 20, 155 << 20
+# What such a process has mapped beside the model's files and K/V (VmSize), and what a thread may add.
+_PROGRAM_ADDRESSES, _THREAD_ADDRESSES = 300 << 20, 136 << 20
+# Reading one row of a mapped file brings this much of it into memory (Linux, fault_around_bytes).
+_FAULT_BYTES = 64 << 10
+# Different tokens in a text of n tokens: 3.1 n^0.68, from 31,107 tokens of this project's own pages (1,000
+# tokens: 340 different ones, 8,000: about 1,400).
+_HEAPS = (3.1, 0.68)
+_LOGITS_COPIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of memory by what they are for. `lookups`: rows of tables, which the system takes back first."""
+
+    weights: int
+    lookups: int
+    kv: int
+    work: int
+    media: int
+    drafter: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        """The most the process will hold."""
+        return sum(astuple(self))
+
+    @property
+    def least(self) -> int:
+        """What it cannot do without."""
+        return self.total - self.lookups
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a model is to do: so many users at once, each with up to so many tokens.
+
+    different_tokens: how many different ones they use between them; None: as in ordinary text. has_text: a
+    tokenizer is open too.
+    """
+
+    context_tokens: int
+    users: int = 1
+    threads: int = 1
+    kv: str = "f16"
+    different_tokens: int | None = None
+    has_text: bool = True
+
+
+def kv_needed(spec: ModelSpec, load: Load) -> int:
+    """The least ceiling under which the engine cuts pages for all users' whole contexts at once."""
+    per_token = kv_bytes_per_token(spec, load.kv)
+    options = EngineOptions()
+    context = min(load.context_tokens, spec.max_position_embeddings)
+
+    def pages_of(memory_bytes: int) -> tuple[int, ...]:
+        cut = EngineOptions(
+            memory_bytes=memory_bytes,
+            context_tokens=context,
+            max_sequences=max(options.max_sequences, load.users),
+        )
+        return page_counts(spec.pools, per_token, cut.budget(spec.max_position_embeddings))
+
+    def cost(counts: tuple[int, ...]) -> int:
+        return sum(n * size * options.page_tokens for n, size in zip(counts, per_token, strict=True))
+
+    budget = EngineOptions(context_tokens=context).budget(spec.max_position_embeddings)
+    blocks = blocks_of(context, options.page_tokens)
+    wanted = tuple(
+        load.users * (blocks if p.window is None else min(blocks, window_blocks(p.window, budget)))
+        for p in spec.pools
+    )
+    low, high = cost(wanted), cost(pages_of(1 << 62))
+    while low < high:
+        middle = (low + high) // 2
+        enough = all(have >= want for have, want in zip(pages_of(middle), wanted, strict=True))
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return low
+
+
+def footprint(
+    spec: ModelSpec,
+    formats: Mapping[str, str],
+    load: Load,
+    media_bytes: int = 0,
+    drafter: DrafterSpec | None = None,
+) -> Footprint:
+    """What the model holds at most while it does this; `formats` by tensor name (absent: f32)."""
+    options = EngineOptions()
+    context = min(load.context_tokens, spec.max_position_embeddings)
+    every = {row.name: formats.get(row.name, "f32") for row in text_tensors(spec)}
+    weights = held_weights(spec, every)
+    different = load.different_tokens
+    if different is None:
+        different = int(_HEAPS[0] * (load.users * context) ** _HEAPS[1])
+    rows = min(options.max_rows, load.users * context)
+    work = Work(rows, min(load.users, rows), load.users, context, load.threads)
+    logits = _LOGITS_COPIES * load.users * spec.vocab_size * 4
+    return Footprint(
+        weights=weights.resident,
+        lookups=sum(_looked_up(table, different) for table in weights.tables),
+        kv=kv_needed(spec, load) + angle_bytes(spec, context),
+        work=work_bytes(spec, every, work) + logits,
+        media=media_bytes,
+        drafter=0 if drafter is None else held_weights(drafter, _AllBf16()).resident,
+        program=_PROGRAM_BYTES + (_TEXT_BYTES if load.has_text else 0),
+    )
+
+
+class _AllBf16(dict[str, str]):
+    """The formats of a drafter as Google gives it: bf16 throughout."""
+
+    def __missing__(self, name: str) -> str:
+        return "bf16"
+
+
+def _looked_up(table: Table, different_tokens: int) -> int:
+    """What of a table comes into memory with so many of its rows, spread evenly."""
+    pieces = max(1.0, table.rows * table.row_bytes / _FAULT_BYTES)
+    touched = different_tokens * (1 + table.row_bytes / _FAULT_BYTES)
+    return int(_FAULT_BYTES * pieces * (1 - math.exp(-touched / pieces)))
+
+
+def file_bytes(spec: ModelSpec, formats: Mapping[str, str]) -> int:
+    """All tensors of the text model as a file holds them."""
+    return sum(
+        math.prod(row.shape[:-1]) * get(formats.get(row.name, "f32")).row_bytes(row.shape[-1])
+        for row in text_tensors(spec)
+    )
+
+
+def packed_file_bytes(spec: ModelSpec, formats: Mapping[str, str]) -> int:
+    """What the rearranged copy takes, on disk or, where there is no room for it, in memory alone."""
+    return held_weights(spec, {row.name: formats.get(row.name, "f32") for row in text_tensors(spec)}).packed
+
+
+def addresses(spec: ModelSpec, formats: Mapping[str, str], held: Footprint, threads: int) -> tuple[int, int]:
+    """The least and the most that the process maps, which ulimit -v counts: whole files and all pages."""
+    largest = max(math.prod(row.shape) for row in text_tensors(spec))
+    least = file_bytes(spec, formats) + packed_file_bytes(spec, formats) + held.kv + held.work + held.drafter
+    return least + _PROGRAM_ADDRESSES, least + _PROGRAM_ADDRESSES + threads * _THREAD_ADDRESSES + largest
