@@ -12,10 +12,8 @@ import pytest
 
 import gemstead
 from gemstead import model as model_module
-from gemstead.backend.base import Capabilities
 from gemstead.backend.native import is_built
 from gemstead.errors import CapacityError, ConfigError, InputError, WeightsError
-from gemstead.model import default_memory
 from gemstead.spec.variants import DRAFTERS, VARIANTS
 from gemstead.types import Done, Message, OutputFormat, SamplingParams, TextDelta, Tool, ToolCallEvent
 from gemstead.weights.model_file import write_model_folder, write_model_gguf
@@ -238,17 +236,6 @@ def test_models_and_drafters_are_told_apart(files):
 )
 def test_amounts_of_memory(text, value):
     assert model_module._bytes(text) == value
-
-
-def test_the_default_ceiling(monkeypatch):
-    monkeypatch.setattr(model_module, "available_bytes", lambda: 10_000_000_000)
-    spec = VARIANTS["e2b"]
-    can = Capabilities("x", spec, None, (24576, 12288), weights_bytes=4_000_000_000)
-    assert default_memory(can, None) == 3_000_000_000
-    assert default_memory(can, 4096) == 2 * 4096 * (24576 + 12288)
-    assert default_memory(replace(can, weights_bytes=20_000_000_000), None) == 64 << 20
-    assert default_memory(replace(can, free_bytes=1_000_000_000), None) == 500_000_000
-    assert model_module.available_bytes.__name__ == "<lambda>"
 
 
 def test_the_ceiling_is_kept_and_reported(files):

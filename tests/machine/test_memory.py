@@ -1,6 +1,22 @@
 """Amounts of memory are believable."""
 
-from gemstead.machine.memory import available_bytes, peak_bytes, total_bytes
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+from gemstead.backend.base import Capabilities
+from gemstead.machine import memory
+from gemstead.machine.memory import (
+    address_limit,
+    address_room,
+    available_bytes,
+    container_room,
+    kv_ceiling,
+    peak_bytes,
+    total_bytes,
+)
+from gemstead.spec.variants import VARIANTS
 
 
 def test_amounts_are_in_order():
@@ -15,3 +31,69 @@ def test_the_peak_never_falls():
     risen = peak_bytes()
     del block
     assert before <= risen <= peak_bytes()
+
+
+def group(tmp_path, files, place="0::/box"):
+    for name, text in {"proc/self/cgroup": place + "\n", **files}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_a_containers_limit_without_the_files_it_has_read(tmp_path):
+    root = group(
+        tmp_path,
+        {
+            "sys/fs/cgroup/box/memory.max": "1000000\n",
+            "sys/fs/cgroup/box/memory.current": "700000\n",
+            "sys/fs/cgroup/box/memory.stat": "anon 100000\ninactive_file 400000\nactive_file 200000\n",
+        },
+    )
+    assert container_room(root) == 900_000
+
+
+def test_the_tightest_group_counts_and_version_1_too(tmp_path):
+    at = "sys/fs/cgroup/memory/"
+    root = group(
+        tmp_path,
+        {
+            f"{at}a/b/memory.limit_in_bytes": "9223372036854771712\n",
+            f"{at}a/b/memory.usage_in_bytes": "5\n",
+            f"{at}a/b/memory.stat": "cache 0\n",
+            f"{at}a/memory.limit_in_bytes": "5000\n",
+            f"{at}a/memory.usage_in_bytes": "3000\n",
+            f"{at}a/memory.stat": "total_inactive_file 500\ntotal_active_file 0\n",
+        },
+        "4:memory:/a/b",
+    )
+    assert container_room(root) == 2500
+
+
+def test_no_limit(tmp_path):
+    files = {"sys/fs/cgroup/box/memory.max": "max\n", "sys/fs/cgroup/box/memory.current": "5\n"}
+    assert container_room(group(tmp_path, files)) is None
+    assert container_room(tmp_path / "nothing") is None
+
+
+def test_the_address_limit_is_seen_and_so_is_what_is_left_of_it():
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30));"
+        "from gemstead.machine.memory import address_limit, address_room;"
+        "assert address_limit() == 3 << 30; assert 0 < address_room() < 3 << 30"
+    )
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert address_limit() is None or address_room() is not None
+
+
+def test_the_ceiling_for_keys_and_values(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10_000_000_000)
+    monkeypatch.setattr(memory, "address_room", lambda: None)
+    can = Capabilities("x", VARIANTS["e2b"], None, (24576, 12288), weights_bytes=4_000_000_000)
+    assert kv_ceiling(can, None) == 3_000_000_000
+    assert kv_ceiling(can, 4096) == 2 * 4096 * (24576 + 12288)
+    assert kv_ceiling(replace(can, weights_bytes=20_000_000_000), None) == 64 << 20
+    assert kv_ceiling(replace(can, free_bytes=1_000_000_000), None) == 500_000_000
+    monkeypatch.setattr(memory, "address_room", lambda: 2_000_000_000)
+    assert kv_ceiling(can, None) == 1_000_000_000

@@ -1,8 +1,7 @@
 """Without a model named, a person at a terminal is offered the best Gemma 4 that suits this machine, once.
 
 Not offline, not with a model here already, not after a No; its callers see to it that a person is there.
-The rule is simple until `plan` replaces it: the weights, a quarter more for the conversation, a gigabyte;
-and none of the dense ones, which are too slow to talk with on most processors.
+What suits is machine/plan.py's to say: nothing is offered where nothing is comfortable.
 """
 
 from __future__ import annotations
@@ -16,29 +15,23 @@ from gemstead.cli.names import Target
 from gemstead.cli.pull import one
 from gemstead.cli.screen import Screen
 from gemstead.cli.show import size
-from gemstead.errors import HubError
-from gemstead.hub.catalogue import Row, catalogue
+from gemstead.errors import BackendError, HubError
+from gemstead.hub import names
 from gemstead.hub.folders import is_offline, model_folders
 from gemstead.hub.local import scan
-from gemstead.hub.names import Wanted
-from gemstead.hub.pull import plan
+from gemstead.hub.pull import plan as plan_pull
 from gemstead.hub.remote import Hub
-from gemstead.machine.memory import available_bytes
-
-_REST_BYTES = 1 << 30
-_DENSE = ("12b", "31b")  # every token reads all of their weights
+from gemstead.machine import plan as machine_plan
+from gemstead.machine.plan import Choice
 
 
-def recommend(free_bytes: int) -> Row | None:
-    """The largest model that should fit into this much memory and answer at talking speed."""
-    fitting = [
-        row
-        for row in catalogue().recommended()
-        if row.variant not in _DENSE
-        and row.weights_bytes is not None
-        and row.weights_bytes * 5 // 4 + _REST_BYTES <= free_bytes
-    ]
-    return max(fitting, key=lambda row: row.weights_bytes or 0, default=None)
+def recommend() -> Choice | None:
+    """What is comfortable here, measured now; None: nothing, or there is no fast engine to run it."""
+    try:
+        best = machine_plan.plan().best
+    except BackendError:
+        return None
+    return best if best is not None and best.verdict == "comfortable" else None
 
 
 def offered(target: Target, screen: Screen) -> Target:
@@ -49,21 +42,26 @@ def offered(target: Target, screen: Screen) -> Target:
     if here:
         screen.status(f"pebble answers; {here[0].name} is on this machine too: add -m {here[0].name}")
         return target
-    row = recommend(available_bytes())
-    if row is None or declined_path().exists():
+    if declined_path().exists():
         return target
-    senses = f", and {size(row.mmproj_bytes)} for images and sound" if row.mmproj_bytes else ""
+    with screen.waiting("looking what fits this machine"):
+        best = recommend()
+    if best is None or best.name is None:
+        return target
+    wanted = names.parse(best.name)
+    row = wanted.row
+    senses = f" (and {size(row.mmproj_bytes)} for images and sound)" if row and row.mmproj_bytes else ""
     question = (
-        f"{row.name} fits this machine and knows far more than pebble: {size(row.weights_bytes or 0)} to "
-        f"download{senses}. Download it now?"
+        f"{best.title} fits this machine and knows far more than pebble: {size(best.download_bytes)}{senses}, "
+        f"about {best.decode_tok_s:.0f} tokens a second here: download?"
     )
     if not click.confirm(question, default=True, err=True):
         remember_no()
-        screen.status(f"pebble answers, and this is not asked again; later: gemstead pull {row.name}")
+        screen.status(f"pebble answers, and this is not asked again; later: gemstead pull {best.name}")
         return target
     try:
         hub = Hub()
-        planned = plan(hub, Wanted(row.repo, None, row))
+        planned = plan_pull(hub, wanted)
         path = one(hub, planned, screen)["path"]
     except HubError as error:
         screen.status(f"{error}\npebble answers instead")

@@ -125,7 +125,7 @@ def footprint(
         kv=kv_needed(spec, load) + angle_bytes(spec, context),
         work=work_bytes(spec, every, work) + logits,
         media=media_bytes,
-        drafter=0 if drafter is None else held_weights(drafter, _AllBf16()).resident,
+        drafter=0 if drafter is None else _drafter_bytes(drafter),
         program=_PROGRAM_BYTES + (_TEXT_BYTES if load.has_text else 0),
     )
 
@@ -135,6 +135,12 @@ class _AllBf16(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return "bf16"
+
+
+def _drafter_bytes(spec: DrafterSpec) -> int:
+    """All of it: a step looks at thousands of rows of its table."""
+    held = held_weights(spec, _AllBf16())
+    return held.resident + sum(table.rows * table.row_bytes for table in held.tables)
 
 
 def _looked_up(table: Table, different_tokens: int) -> int:
