@@ -1,8 +1,10 @@
 """What `just bench` runs: a quick measurement of pebble and, where a model is given, of that model.
 
-Prints what `gemstead bench` prints and appends every measure to bench/history.csv.
+Prints what `gemstead bench` prints and appends every measure to bench/history.csv. With --plan it makes the
+table of predicted and measured again (plan_check.py), of the models named or of every one that fits.
 
     python bench/run.py [MODEL] [--full] [--threads N] [--backend NAME] [--note TEXT] [--dry-run]
+    python bench/run.py --plan [VARIANT:FORMAT ...]
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import plan_check
 from history import Line, append
 
 from gemstead import pebble
@@ -23,7 +26,7 @@ from gemstead.machine.probe import Prober
 from gemstead.machine.report import Report
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, append."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -34,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--backend", choices=list(TABLE), default="auto")
     parser.add_argument("--note", default="", help="for the history: what is being tried")
     parser.add_argument("--dry-run", action="store_true", help="print only; append nothing")
+    parser.add_argument("--plan", nargs="*", metavar="VARIANT:FORMAT", help="check gemstead plan instead")
     given = parser.parse_args(argv)
+    if given.plan is not None:
+        return plan_check.main([*given.plan, *(["--dry-run"] if given.dry_run else [])])
     plan = Plan() if given.full else QUICK
     for path in [pebble.path(), *([given.model] if given.model else [])]:
         with (
@@ -45,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(lines(report), flush=True)
         if not given.dry_run:
             print(f"  {append(history(report, given.note))} lines appended to bench/history.csv\n")
+    return 0
 
 
 def history(report: Report, note: str = "") -> Iterator[Line]:

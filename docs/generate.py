@@ -7,6 +7,7 @@ the code: the command line's own help, the chat's settings, the first line of ea
 from __future__ import annotations
 
 import ast
+import csv
 import re
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ FOLDERS = {
     "examples/": "short programs, all run by the tests",
     "docs/": "MODEL.md explains Gemma 4 from scratch; architecture.md this code; guides/, adr/",
     "tests/": "mirrors src/; parity/ golden/ fuzz/ house/ docs/ cut across",
-    "bench/": "speed over time and beside others: run.py, peer.py, make_random.py, history.csv, LOG.md",
+    "bench/": "speed over time and beside others: run.py, peer.py, plan_check.py, history.csv, LOG.md",
     "justfile": "the ten words: setup check test kernels parity bench docs gen golden fix",
 }
 
@@ -105,6 +106,27 @@ def fields(endpoint: str) -> Callable[[], str]:
     return table
 
 
+def plan_check() -> str:
+    """What gemstead plan predicts beside what was measured: bench/plan_check.csv."""
+    with (ROOT / "bench/plan_check.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    header = "| model | format | memory, GB | | prefill, tok/s | | decode, tok/s | | others used |"
+    names = "| | | predicted | measured | predicted | measured | predicted | measured | |"
+    if not rows:
+        return "Not measured yet."
+    table = [header, "| --- " * 9 + "|", names]
+    for row in rows:
+        figures = []
+        for name, unit, digits in (("bytes", 1e9, 2), ("prefill", 1, 1), ("decode", 1, 1)):
+            predicted, measured = float(row[f"p_{name}"]), float(row[f"m_{name}"])
+            off = f"{100 * (predicted / measured - 1):+.0f}%"
+            figures += [f"{predicted / unit:.{digits}f} ({off})", f"{measured / unit:.{digits}f}"]
+        others = f"{100 * float(row['others']):.0f}%"
+        table.append(f"| {row['variant']} | {row['format']} | {' | '.join(figures)} | {others} |")
+    places = dict.fromkeys(f"{row['machine']}, {row['threads']} threads, {row['date']}" for row in rows)
+    return "\n".join([*places, "", *table])
+
+
 ENDPOINTS = (
     "chat completions",
     "completions",
@@ -124,6 +146,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "chat commands": chat_commands,
         "settings": settings,
     },
+    "docs/guides/plan.md": {"plan check": plan_check},
     "docs/guides/serve.md": {name: fields(name) for name in ENDPOINTS},
 }
 

@@ -59,6 +59,9 @@ MISTAKES = [
     ["compare", "pebble", "nothing", "--text", "nothing.txt"],
     ["launch"],
     ["launch", "clade"],
+    ["plan", "--for", "pi6"],
+    ["plan", "--task", "dance"],
+    ["plan", "--context", "100"],
     ["bench", "nothing"],
     ["bench", "--repeat", "0"],
 ]

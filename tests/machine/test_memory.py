@@ -24,6 +24,15 @@ def test_amounts_are_in_order():
     assert 1 << 20 < peak_bytes() <= total_bytes()
 
 
+def test_the_peak_is_this_processs_own():
+    block = bytearray(300 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    code = "from gemstead.machine.memory import peak_bytes; print(peak_bytes())"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    del block
+    assert int(ran.stdout) < 200 << 20
+
+
 def test_the_peak_never_falls():
     before = peak_bytes()
     block = bytearray(64 << 20)

@@ -47,6 +47,7 @@ PROGRAM = GUARD + "from gemstead.cli.main import main\nsys.exit(main(sys.argv[1:
 SCRIPTS = {
     "run": [(["What is 17% of 2400?"], "", 0), (["e2b", "hi"], "", 1), (["mine", "What is 2 + 3?"], "", 0)],
     "chat": [([], "What is 12 * 12?\n", 0)],
+    "plan": [([], "", 0), (["--for", "pi4", "--json"], "", 0), (["--for", "1GB, 1GB/s"], "", 1)],
     "list": [([], "", 0), (["--json"], "", 0)],
     "rm": [(["e2b", "--yes"], "", 1), (["gemma4:carried", "--yes"], "", 0)],
     "carry": [

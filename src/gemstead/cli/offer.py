@@ -52,8 +52,8 @@ def offered(target: Target, screen: Screen) -> Target:
     row = wanted.row
     senses = f" (and {size(row.mmproj_bytes)} for images and sound)" if row and row.mmproj_bytes else ""
     question = (
-        f"{best.title} fits this machine and knows far more than pebble: {size(best.download_bytes)}{senses}, "
-        f"about {best.decode_tok_s:.0f} tokens a second here: download?"
+        f"{best.title} fits this machine and knows far more than pebble: {size(best.download_bytes)}{senses}"
+        f", about {best.decode_tok_s:.0f} tokens a second here: download?"
     )
     if not click.confirm(question, default=True, err=True):
         remember_no()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+from collections.abc import Sequence
 
 import click
 
@@ -85,9 +86,8 @@ def machine_lines(host: Host, width: int) -> list[str]:
     disk = [] if host.disk_bytes is None else [f"{size(host.disk_bytes)} free on disk"]
     found = wrapped(f"{host.about}: {'; '.join([cores, memory, *disk, rates])}", width)
     for gpu in host.gpus:
-        found += wrapped(
-            f"GPU: {gpu.name}, {size(gpu.free_bytes)} free (the figures below are the processor's)", width
-        )
+        free = size(gpu.free_bytes)
+        found += wrapped(f"GPU: {gpu.name}, {free} free; the figures below are the processor's", width)
     if host.source is not None:
         found += wrapped(f"Figures from: {host.source}", width)
     for note in host.notes:
@@ -97,22 +97,29 @@ def machine_lines(host: Host, width: int) -> list[str]:
 
 def heading(wide: bool) -> str:
     """The names of the columns."""
-    return (
-        f"{'model':9}{'format':8}{'download':>9}{'memory':>9}{'reads':>8}{'writes':>8}{'wait':>9}{'answer':>9}"
-        f"  {'verdict and why' if wide else 'verdict'}"
-    )
+    names = ("model", "format", "download", "memory", "reads", "writes", "wait", "answer")
+    return columns(names) + ("verdict and why" if wide else "verdict")
 
 
 def row(choice: Choice, names_variant: bool, wide: bool) -> str:
     """One line of the table."""
-    verdict = choice.verdict + (f": {choice.reason}" if choice.reason and not wide else "")
-    if wide:
-        verdict = f"{choice.verdict}: {choice.why}"
-    return (
-        f"{choice.variant if names_variant else '':9}{choice.format:8}{size(choice.download_bytes):>9}"
-        f"{size(choice.memory.total):>9}{rate(choice.prefill_tok_s):>8}{rate(choice.decode_tok_s):>8}"
-        f"{duration(choice.prompt_s):>9}{duration(choice.answer_s):>9}  {verdict}"
+    figures = (
+        choice.variant if names_variant else "",
+        choice.format,
+        size(choice.download_bytes),
+        size(choice.memory.total),
+        rate(choice.prefill_tok_s),
+        rate(choice.decode_tok_s),
+        duration(choice.prompt_s),
+        duration(choice.answer_s),
     )
+    reason = choice.why if wide else choice.reason
+    return columns(figures) + choice.verdict + (f": {reason}" if reason else "")
+
+
+def columns(words: Sequence[str]) -> str:
+    """One word in each column: two to the left, six to the right."""
+    return "{:8}{:7}{:>9}{:>9}{:>7}{:>7}{:>7}{:>8}  ".format(*words)
 
 
 def rate(value: float) -> str:

@@ -18,9 +18,9 @@ from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.spec.tensors import text_tensors
 from gemstead.weights.formats import get
 
-# A process with a model open and nothing computed: Python, numpy, the core, the file's header; and what a
-# tokenizer of 262,144 tokens adds. Measured, Linux, 2026-11-26 (VmRSS).
-_PROGRAM_BYTES, _TEXT_BYTES = 85 << 20, 155 << 20
+# A process with a model open and nothing computed: Python, numpy, the core; for each token of the vocabulary
+# the file's header; and what a tokenizer adds. Measured with 4,096 and 262,144 tokens, Linux, 2026-11-26 (VmRSS).
+_PROGRAM_BYTES, _HEADER_BYTES_A_TOKEN, _TEXT_BYTES_A_TOKEN = 52 << 20, 190, 620
 # What such a process has mapped beside the model's files and K/V (VmSize), and what a thread may add.
 _PROGRAM_ADDRESSES, _THREAD_ADDRESSES = 300 << 20, 136 << 20
 # Reading one row of a mapped file brings this much of it into memory (Linux, fault_around_bytes).
@@ -118,6 +118,7 @@ def footprint(
         different = int(_HEAPS[0] * (load.users * context) ** _HEAPS[1])
     rows = min(options.max_rows, load.users * context)
     work = Work(rows, min(load.users, rows), load.users, context, load.threads)
+    a_token = _HEADER_BYTES_A_TOKEN + (_TEXT_BYTES_A_TOKEN if load.has_text else 0)
     logits = _LOGITS_COPIES * load.users * spec.vocab_size * 4
     return Footprint(
         weights=weights.resident,
@@ -126,7 +127,7 @@ def footprint(
         work=work_bytes(spec, every, work) + logits,
         media=media_bytes,
         drafter=0 if drafter is None else _drafter_bytes(drafter),
-        program=_PROGRAM_BYTES + (_TEXT_BYTES if load.has_text else 0),
+        program=_PROGRAM_BYTES + a_token * spec.vocab_size,
     )
 
 

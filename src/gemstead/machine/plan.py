@@ -19,7 +19,7 @@ from gemstead.hub.catalogue import Row, catalogue
 from gemstead.hub.folders import hf_cache
 from gemstead.machine.fit import Footprint, Load, addresses, file_bytes, footprint, packed_file_bytes
 from gemstead.machine.host import Host, host_of, this_host
-from gemstead.machine.memory import kv_share
+from gemstead.machine.memory import LEAST_KV_BYTES, MOST_CONTEXTS, kv_share
 from gemstead.machine.speed import Speed
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import text_tensors
@@ -228,8 +228,8 @@ def _offered(variant: str, name: str) -> tuple[Row | None, str | None]:
 def _memory_option(spec: ModelSpec, held: Footprint, load: Load, free_bytes: int) -> int | None:
     """What to give as --memory where the engine, left alone, would set aside too little for K/V."""
     context = min(load.context_tokens, spec.max_position_embeddings)
-    context_bytes = sum(kv_bytes_per_token(spec, load.kv)) * context
-    return None if kv_share(free_bytes, context_bytes) >= held.kv else held.kv
+    useful = max(LEAST_KV_BYTES, MOST_CONTEXTS * sum(kv_bytes_per_token(spec, load.kv)) * context)
+    return None if kv_share(free_bytes, useful) >= held.kv else held.kv
 
 
 def _problems(

@@ -1,0 +1,91 @@
+"""The printed plan: fits its width, says why, ends in commands; exit codes for scripts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gemstead.cli.plan import duration, lines, rate
+from gemstead.machine.gpus import Gpu
+from gemstead.machine.host import host_of
+from gemstead.machine.plan import plan
+
+LAPTOP = "16GB, 4 cores, 40GB/s, 400GOP/s"
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("machine", [LAPTOP, "pi4", "macbook-m4-max", "1GB, 1 core, 1GB/s"])
+def test_no_line_is_wider_than_the_screen(machine, width):
+    printed = lines(plan(machine=machine, context=131_072), width).split("\n")
+    assert max(map(len, printed)) <= width
+    assert len([line for line in printed if "q4_k_m" in line and "GB" in line]) >= 5
+
+
+def test_wide_lines_say_why():
+    out = lines(plan(machine=LAPTOP), 120)
+    assert "comfortable: 8.4 GB of memory stay free" in out
+    assert "no: needs 15.2 GB of memory, 12.0 GB free" in out
+    narrow = lines(plan(machine=LAPTOP), 80)
+    assert "no: memory: 12b q8_0 needs 13.7 GB" in narrow
+
+
+def test_it_ends_in_what_to_type(gem):
+    ran = gem("plan", "--for", LAPTOP)
+    assert ran.code == 0
+    assert ran.out.rstrip().endswith("gemstead pull e4b\n  gemstead chat e4b --context 8192")
+
+
+def test_nothing_fits_is_exit_code_1(gem):
+    ran = gem("plan", "--for", "1GB, 1 core, 5GB/s")
+    assert ran.code == 1
+    assert "Nothing fits. The least is gemma-4-e2b q4_0" in ran.out
+    assert "gemstead chat" in ran.out
+
+
+def test_what_cannot_be_done_yet_is_said_plainly(gem):
+    ran = gem("plan", "--for", LAPTOP, "--task", "ocr")
+    assert ran.code == 1
+    assert ran.out.rstrip().endswith("Nothing can do this: gemstead sees no images yet.")
+
+
+def test_json(gem):
+    ran = gem("plan", "--for", "pi5", "--json", "--users", "2")
+    found = json.loads(ran.out)
+    assert found["users"] == 2
+    assert found["best"]["variant"] == "e2b"
+    assert ran.code == 0
+
+
+def test_a_wrong_machine_is_one_line(gem):
+    ran = gem("plan", "--for", "a big one")
+    assert ran.code == 1
+    assert ran.err.startswith("error: cannot plan for 'a big one'")
+
+
+def test_this_machine_is_measured(gem):
+    ran = gem("plan", "--json")
+    found = json.loads(ran.out)["machine"]
+    assert found["is_here"]
+    assert found["bytes_s"] > 1e8
+    assert found["disk_bytes"] > 0
+
+
+def test_gpus_kinds_of_cores_and_notes_are_shown():
+    host = replace(
+        host_of(LAPTOP),
+        kinds=(4, 4),
+        isa="avx2",
+        gpus=(Gpu("NVIDIA Test", 80_000_000_000, 79_000_000_000),),
+        notes=("a container or control group limits the memory",),
+    )
+    out = lines(plan(machine=host), 120)
+    assert "(4 + 4 of different speed), avx2" in out
+    assert "GPU: NVIDIA Test, 79.0 GB free; the figures below are the processor's" in out
+    assert "Note: a container or control group limits the memory." in out
+
+
+def test_figures_have_few_digits():
+    assert [rate(x) for x in (0.04, 4.83, 19.4, 144.2)] == ["0.0", "4.8", "19", "144"]
+    assert [duration(x) for x in (0.4, 7.2, 99, 130, 7200)] == ["0.4 s", "7 s", "99 s", "2 min", "2.0 h"]
