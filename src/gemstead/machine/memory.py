@@ -1,7 +1,7 @@
 """How much memory there is to give, what limits it, and how much this process took at most.
 
 Asks the system only; the one thing it decides is how much of what is free K/V may take. Used by model.py for
-its ceiling, by plan.py for what fits, by measure.py for its report.
+its ceiling, by the server for its own, by plan.py for what fits, by measure.py for its report.
 """
 
 from __future__ import annotations
@@ -95,6 +95,13 @@ def useful_memory(can: Capabilities, context: int | None) -> int:
 def kv_share(free_bytes: int, useful_bytes: int) -> int:
     """What K/V may take of so much free memory: see KV_SHARE."""
     return min(max(int(free_bytes * KV_SHARE), LEAST_KV_BYTES), useful_bytes)
+
+
+def resident_bytes() -> int:
+    """The memory this process holds now, the pages of mapped files it touched included."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_bytes()  # where the system does not say
 
 
 def peak_bytes() -> int:

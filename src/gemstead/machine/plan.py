@@ -121,7 +121,7 @@ class Plan:
             return ()
         verb = "chat" if self.users == 1 else "serve"
         options = f" --context {self.context_tokens}"
-        if self.best.memory_option is not None:
+        if self.best.memory_option is not None and verb == "chat":  # a server shares out all that is free
             options += f" --memory {-(-self.best.memory_option // 1_000_000)}MB"
         return (f"gemstead pull {self.best.name}", f"gemstead {verb} {self.best.name}{options}")
 
