@@ -170,7 +170,7 @@ def check(
     first = measured_rates(threads)
     told = told_by_bench(path, threads, environment)
     rates = better(first, measured_rates(threads))
-    load = Load(context, 1, threads, different_tokens=context, has_text=False)
+    load = Load(context, 1, threads, has_text=False)
     held = conversation(path, context, kv_needed(spec, load), environment)
     speed = Speed(spec, formats, kv_bytes_per_token(spec, "f16"), rates)
     return Row(

@@ -12,9 +12,10 @@ typedef struct {
     int32_t format;
     int32_t packed;
     int32_t copies;
-    int32_t reserved;
+    int32_t file;
     int64_t rows;
     int64_t columns;
+    int64_t offset;
 } gs_matrix;
 
 /* KV-owning layers of equal shape. v_from_k: keys are made from values, which alone are kept. */

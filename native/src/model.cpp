@@ -168,7 +168,8 @@ void Model::embed(const int32_t* ids, int rows, float* out) {
     each_row(rows, [&](int t) noexcept {
         const int64_t bytes = table.columns / format.block * format.bytes;
         float* row = out + static_cast<int64_t>(t) * width;
-        unpack_row(table.format, static_cast<const uint8_t*>(table.data) + ids[t] * bytes, width, row);
+        TableRow stored;
+        unpack_row(table.format, stored.at(table, ids[t] * bytes, bytes), width, row);
         for (int i = 0; i < width; ++i) row[i] *= scale;
     });
 }
@@ -194,7 +195,8 @@ void Model::per_layer_inputs(const int32_t* ids, const float* embedding, Context
     each_row(rows, [&](int t) noexcept {
         float* token = tokens + t * read;
         const int64_t at = ids[t] * row_bytes + from * format.bytes;
-        unpack_row(table.format, static_cast<const uint8_t*>(table.data) + at, read, token);
+        TableRow stored;
+        unpack_row(table.format, stored.at(table, at, (until - from) * format.bytes), read, token);
         for (int l = 0; l < context.num_layers; ++l) {
             float* out = mixed + t * total + static_cast<int64_t>(l) * ple;
             for (int i = 0; i < ple; ++i) out[i] *= down;

@@ -5,6 +5,8 @@
 // as q8_0. A table from which only single rows are taken stays as it is.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdint>
 
 #include "../include/layout.h"
@@ -44,6 +46,22 @@ void scale_min(const uint8_t* packed, int j, int& scale, int& least) noexcept;
 
 // One row of a table in its file's format; `columns` is whole blocks.
 void unpack_row(int32_t format, const uint8_t* row, int64_t columns, float* out) noexcept;
+
+// Single rows of a table: read from its file where that is known. Touching them in the file's map instead would
+// bring much of the file around them into memory, as pages of ours.
+class TableRow {
+public:
+    // `count` bytes from `start` of the table; valid until the next call. What cannot be read is mapped.
+    const uint8_t* at(const gs_matrix& table, int64_t start, int64_t count) noexcept {
+        if (table.file > 0 && count <= static_cast<int64_t>(sizeof held_) &&
+            pread(table.file - 1, held_, static_cast<size_t>(count), table.offset + start) == count)
+            return held_;
+        return static_cast<const uint8_t*>(table.data) + start;
+    }
+
+private:
+    alignas(64) uint8_t held_[1 << 16];
+};
 
 // Rows of a file into strips; missing rows of the last strip become zeros.
 void pack(int32_t format, const uint8_t* source, int64_t rows, int64_t columns, uint8_t* target);

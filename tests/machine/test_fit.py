@@ -38,22 +38,10 @@ def test_the_engine_cuts_enough_pages_from_what_is_needed_and_not_from_less(name
     assert not room(int(0.98 * needed))
 
 
-def test_lookups_saturate_at_the_table():
-    few, many, all_ = (
-        footprint(VARIANTS["e2b"], formats("e2b"), Load(8192, different_tokens=n)).lookups
-        for n in (100, 10_000, 262_144)
-    )
-    assert 100 * 2 * 65_536 * 0.9 < few < 100 * 2.5 * 65_536
-    assert few < many < all_
-    tables = 2.35e9 * 0.82 + 0.403e9 * 0.82  # MODEL.md: parameters of both, in q6_k
-    assert all_ == pytest.approx(tables, rel=0.01)
-
-
-def test_the_sum_and_what_cannot_be_missed():
+def test_the_sum():
     held = footprint(VARIANTS["e4b"], formats("e4b"), Load(4096), media_bytes=7)
-    parts = (held.weights, held.lookups, held.kv, held.work, held.media, held.drafter, held.program)
+    parts = (held.weights, held.kv, held.work, held.media, held.drafter, held.program)
     assert held.total == sum(parts)
-    assert held.least == held.total - held.lookups
     assert held.media == 7
 
 

@@ -70,3 +70,17 @@ def test_files_named_by_mistake_are_known() -> None:
 def test_long_lists_are_cut() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed([str(i) for i in range(50)]).endswith("19, ... (50 in all)")
+
+
+def test_a_file_is_opened_anew_only_while_its_name_means_it(tmp_path):
+    path = tmp_path / "w"
+    path.write_bytes(b"one")
+    mapped = MappedFile(path)
+    with mapped.reopened() as again:
+        assert again.read() == b"one"
+    (tmp_path / "other").write_bytes(b"two")
+    (tmp_path / "other").replace(path)
+    assert mapped.reopened() is None
+    path.unlink()
+    assert mapped.reopened() is None
+    mapped.close()

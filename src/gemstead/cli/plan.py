@@ -154,7 +154,7 @@ def recommendation(made: Plan, width: int) -> list[str]:
     """One choice and the commands to type, or what to do when nothing fits."""
     best = made.best
     if best is None:
-        smallest = min(made.choices, key=lambda choice: choice.memory.least)
+        smallest = min(made.choices, key=lambda choice: choice.memory.total)
         advice = (
             f"Nothing fits. The least is {smallest.title}, and it {smallest.why}. Close other programs, ask "
             "for less with --context, or use pebble, the small model that comes with gemstead: gemstead chat"

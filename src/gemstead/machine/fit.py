@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 from gemstead.backend.native.backend import kv_bytes_per_token
-from gemstead.backend.native.footprint import Table, Work, angle_bytes, held_weights, work_bytes
+from gemstead.backend.native.footprint import Work, angle_bytes, held_weights, work_bytes
 from gemstead.engine.options import EngineOptions
 from gemstead.engine.pages import blocks_of, page_counts, window_blocks
 from gemstead.spec.model import DrafterSpec, ModelSpec
@@ -23,20 +23,14 @@ from gemstead.weights.formats import get
 _PROGRAM_BYTES, _HEADER_BYTES_A_TOKEN, _TEXT_BYTES_A_TOKEN = 52 << 20, 190, 620
 # What such a process has mapped beside the model's files and K/V (VmSize), and what a thread may add.
 _PROGRAM_ADDRESSES, _THREAD_ADDRESSES = 300 << 20, 136 << 20
-# Reading one row of a mapped file brings this much of it into memory (Linux, fault_around_bytes).
-_FAULT_BYTES = 64 << 10
-# Different tokens in a text of n tokens: 3.1 n^0.68, from 31,107 tokens of this project's own pages (1,000
-# tokens: 340 different ones, 8,000: about 1,400).
-_HEAPS = (3.1, 0.68)
 _LOGITS_COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of memory by what they are for. `lookups`: rows of tables, which the system takes back first."""
+    """Bytes of memory by what they are for. Rows of tables are not here: they are read from the file."""
 
     weights: int
-    lookups: int
     kv: int
     work: int
     media: int
@@ -48,25 +42,18 @@ class Footprint:
         """The most the process will hold."""
         return sum(astuple(self))
 
-    @property
-    def least(self) -> int:
-        """What it cannot do without."""
-        return self.total - self.lookups
-
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What a model is to do: so many users at once, each with up to so many tokens.
 
-    different_tokens: how many different ones they use between them; None: as in ordinary text. has_text: a
-    tokenizer is open too.
+    has_text: a tokenizer is open too.
     """
 
     context_tokens: int
     users: int = 1
     threads: int = 1
     kv: str = "f16"
-    different_tokens: int | None = None
     has_text: bool = True
 
 
@@ -113,16 +100,12 @@ def footprint(
     context = min(load.context_tokens, spec.max_position_embeddings)
     every = {row.name: formats.get(row.name, "f32") for row in text_tensors(spec)}
     weights = held_weights(spec, every)
-    different = load.different_tokens
-    if different is None:
-        different = int(_HEAPS[0] * (load.users * context) ** _HEAPS[1])
     rows = min(options.max_rows, load.users * context)
     work = Work(rows, min(load.users, rows), load.users, context, load.threads)
     a_token = _HEADER_BYTES_A_TOKEN + (_TEXT_BYTES_A_TOKEN if load.has_text else 0)
     logits = _LOGITS_COPIES * load.users * spec.vocab_size * 4
     return Footprint(
         weights=weights.resident,
-        lookups=sum(_looked_up(table, different) for table in weights.tables),
         kv=kv_needed(spec, load) + angle_bytes(spec, context),
         work=work_bytes(spec, every, work) + logits,
         media=media_bytes,
@@ -142,13 +125,6 @@ def _drafter_bytes(spec: DrafterSpec) -> int:
     """All of it: a step looks at thousands of rows of its table."""
     held = held_weights(spec, _AllBf16())
     return held.resident + sum(table.rows * table.row_bytes for table in held.tables)
-
-
-def _looked_up(table: Table, different_tokens: int) -> int:
-    """What of a table comes into memory with so many of its rows, spread evenly."""
-    pieces = max(1.0, table.rows * table.row_bytes / _FAULT_BYTES)
-    touched = different_tokens * (1 + table.row_bytes / _FAULT_BYTES)
-    return int(_FAULT_BYTES * pieces * (1 - math.exp(-touched / pieces)))
 
 
 def file_bytes(spec: ModelSpec, formats: Mapping[str, str]) -> int:

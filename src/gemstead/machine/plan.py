@@ -96,7 +96,7 @@ class Choice:
 
     def as_json(self) -> dict[str, Any]:
         """All of it, and the sum of the memory."""
-        return asdict(self) | {"memory_bytes": self.memory.total, "memory_least_bytes": self.memory.least}
+        return asdict(self) | {"memory_bytes": self.memory.total}
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _best(choices: tuple[Choice, ...]) -> Choice | None:
         largest = comfortable[-1].variant
         return next(choice for choice in comfortable if choice.variant == largest)
     tight = [choice for choice in to_have if choice.verdict == "tight"]
-    return min(tight, key=lambda choice: (choice.memory.least, choice.answer_s), default=None)
+    return min(tight, key=lambda choice: (choice.memory.total, choice.answer_s), default=None)
 
 
 def _choice(variant: str, name: str, host: Host, load: Load, task: Task, drafter: bool) -> Choice:
@@ -243,8 +243,8 @@ def _problems(
     if load.context_tokens > spec.max_position_embeddings:
         yield "no", "context", f"holds {spec.max_position_embeddings:,} tokens at most"
     held, free = choice.memory, host.free_bytes
-    if held.least > free:
-        yield "no", "memory", f"needs {_gb(held.least)} of memory, {_gb(free)} free"
+    if held.total > free:
+        yield "no", "memory", f"needs {_gb(held.total)} of memory, {_gb(free)} free"
     if host.disk_bytes is not None and choice.download_bytes > host.disk_bytes:
         yield "no", "disk", f"needs {_gb(choice.download_bytes)} of disk, {_gb(host.disk_bytes)} free"
     formats = mix_formats(text_tensors(spec), choice.format)

@@ -6,6 +6,7 @@ the kinds of file people name by mistake. Used by gguf.py and safetensors.py.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import mmap
@@ -13,6 +14,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +106,7 @@ class MappedFile:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
                 raise WeightsError(f"cannot open {path}: it is a folder or a device, not a regular file")
-            self.size = info.st_size
+            self.size, self._identity = info.st_size, (info.st_dev, info.st_ino)
             if self.size == 0:
                 raise WeightsError(f"{path} is empty; download or write it again")
             self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
@@ -119,6 +121,16 @@ class MappedFile:
         if self._map is None:
             raise WeightsError(f"{self.path} has been closed")
         return self._map
+
+    def reopened(self) -> BinaryIO | None:
+        """The same file, opened anew to be read without the map; None where the name means another now."""
+        with contextlib.suppress(OSError):
+            file = self.path.open("rb", buffering=0)
+            info = os.fstat(file.fileno())
+            if (info.st_dev, info.st_ino) == self._identity:
+                return file
+            file.close()
+        return None
 
     def view(self, start: int, count: int) -> Bytes:
         """The `count` bytes from `start`, without copying; WeightsError outside the file."""

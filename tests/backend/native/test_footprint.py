@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tests.backend.native.test_backend import SPECS
@@ -86,3 +88,24 @@ def test_work_takes_what_was_told(store):
         assert held == told
     else:  # how many rows meet in one expert is not known beforehand
         assert held <= told <= 1.35 * held
+
+
+def open_files():
+    """How many; 0 where the system does not say."""
+    return len(list(Path("/proc/self/fd").glob("*")))
+
+
+def test_rows_of_tables_are_read_from_the_file_and_close_with_the_backend(store):
+    """The same bits as from the map, where the file's name means another file by now."""
+    logits = []
+    for renamed in (False, True):
+        if renamed:
+            store.path.rename(store.path.with_suffix(".moved"))
+        before = open_files()
+        backend = open_backend("native", store, threads=1)
+        table = backend._weights.spec.embed_tokens
+        assert (table.file == 0) == renamed
+        logits.append(Runner(backend, page_tokens=16).step({0: range(5, 40)})[0].values_RV)
+        backend.close()
+        assert open_files() == before
+    assert np.array_equal(*logits)

@@ -189,6 +189,9 @@ class NativeBackend:
         """End the threads and let go of packed weights; a second close does nothing."""
         if self._model:
             library().gs_close(self._model)
+            for structs in (self._weights, self._drafter):
+                if structs is not None:
+                    structs.close()
             self._model, self._weights, self._drafter = ctypes.c_void_p(), None, None
             self._adapters.clear()
 

@@ -14,16 +14,21 @@ MAX_POOLS = 4
 
 
 class Matrix(ctypes.Structure):
-    """A matrix [copies * rows, columns] of a ggml type; packed: in the kernels' order (gs_pack)."""
+    """A matrix [copies * rows, columns] of a ggml type; packed: in the kernels' order (gs_pack).
+
+    file: 1 + the descriptor of the file that holds it from `offset` on, to read single rows; 0: none, they
+    are read at `data`.
+    """
 
     _fields_ = (
         ("data", c_void_p),
         ("format", c_int32),
         ("packed", c_int32),
         ("copies", c_int32),
-        ("reserved", c_int32),
+        ("file", c_int32),
         ("rows", c_int64),
         ("columns", c_int64),
+        ("offset", c_int64),
     )
 
 

@@ -6,7 +6,7 @@ packing.py, library.py, backend.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,7 @@ class _Structs:
     """The structs of some layers, and the memory they point into."""
 
     def __init__(self, store: Store, names: list[str], threads: int) -> None:
+        self._files: list[BinaryIO] = []
         self._tensors = store.tensors
         self._pieces = pieces(store, [name for name in names if name in store.tensors], threads)
         self._kept: list[Any] = []
@@ -111,10 +112,26 @@ class _Structs:
         return floats(self._vectors[name])
 
     def _table(self, name: str) -> layout.Matrix:
-        """A matrix of which single rows are read: as it lies in the file."""
+        """A matrix of which single rows are read, as it lies in the file: from there, so that what lies
+        around them takes no memory of ours."""
         tensor = self._tensors[name]
         data = readable(tensor, 0, tensor.shape[0])
-        return self._struct(tensor, self._keep_if_new(data, tensor), packed=False)
+        found = self._struct(tensor, self._keep_if_new(data, tensor), packed=False)
+        part = tensor.parts[0]
+        if len(tensor.parts) == 1 and kind_of(tensor.format) == tensor.format:
+            file = part.file.reopened()
+            if file is not None:
+                self._files.append(file)
+                found.file, found.offset = 1 + file.fileno(), part.start
+        return found
+
+    def close(self) -> None:
+        """Close the files that rows are read from; no forward may follow."""
+        while self._files:
+            self._files.pop().close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _matrix(self, name: str) -> layout.Matrix:
         tensor = self._tensors[name]
