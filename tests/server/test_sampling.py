@@ -13,7 +13,7 @@ from gemstead.server.anthropic_replies import MessageEncoder, message_reply
 from gemstead.server.client import ask
 from gemstead.server.control import status_of
 from gemstead.server.metrics import Metrics
-from gemstead.server.ollama_replies import LineEncoder, whole_reply
+from gemstead.server.ollama_replies import LineEncoder
 from gemstead.server.openai_messages import choice_of, format_of, messages_of, tools_of
 from gemstead.server.openai_replies import ChatEncoder, chat_reply
 from gemstead.server.refusals import Refusal, body_of, dialect_of, refusal_of
@@ -139,10 +139,9 @@ def test_whole_and_streamed_replies_hold_the_same():
     events = MessageEncoder("m")
     kinds = events.encode(0, EVENTS).decode() + events.closing(answer().usage).decode()
     assert kinds.count("content_block_start\n") == kinds.count("content_block_stop\n") == 3
-    assert whole_reply("m", answer(), is_chat=True)["message"]["tool_calls"][0]["function"]["arguments"] == {
-        "at": "sky"
-    }
     lines = LineEncoder("m", is_chat=True)
+    (call,) = lines.whole(answer())["message"]["tool_calls"]
+    assert call["function"]["arguments"] == {"at": "sky"}
     assert lines.encode(0, EVENTS).count(b"\n") == 4
     assert lines.failure(Refusal(500, "no")) == b'{"error":"no"}\n'
 
