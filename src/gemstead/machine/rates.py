@@ -30,8 +30,8 @@ _ROUNDS = 3  # of which the best counts: what the machine can do, not what other
 _STRIP = 16  # rows
 
 # What the kernels reach, format by format: reading, as a part of the memory's rate; multiplying, as a part of
-# q4_0's rate. For machines that cannot be asked. Measured with `kernel_rates` on two Zen 3 cores (AVX2),
-# 2026-11-26; other instruction sets differ.
+# q4_0's rate. For machines that cannot be asked. Guesses from the bytes and instructions of the AVX2 kernels;
+# measured_rates has not been run on a quiet machine yet.
 TYPICAL: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "q4_0": (0.85, 1.0),
@@ -50,6 +50,12 @@ class KernelRates:
 
     bytes_s: float
     operations_s: float
+
+    def better(self, other: KernelRates | None) -> KernelRates:
+        """The larger of both rates."""
+        if other is None:
+            return self
+        return KernelRates(max(self.bytes_s, other.bytes_s), max(self.operations_s, other.operations_s))
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,11 @@ def measured_rates(threads: int) -> Rates:
     library()
     size = max(1 << 20, min(_READ_BYTES, available_bytes() // _MOST_SHARE))
     memory = memory_rate(threads, 2 * size)
-    kernels = {name: _kernel_rates(name, threads, size) for name in TYPICAL if name != "f32"}
+    kernels: dict[str, KernelRates] = {}
+    for _ in range(_ROUNDS):  # one format after the other, so that a busy moment falls on all alike
+        for name in TYPICAL:
+            if name != "f32":
+                kernels[name] = _kernel_rates(name, threads, size).better(kernels.get(name))
     return Rates(memory, kernels["q4_0"].operations_s, kernels)
 
 
@@ -134,4 +144,4 @@ def _seconds(name: str, matrix: Bytes, rows: int, tokens: int, threads: int) -> 
 
     once = run(1)
     times = max(1, min(1000, int(_LEAST_S / max(once, 1e-6))))
-    return min(run(times) / times for _ in range(_ROUNDS))
+    return run(times) / times

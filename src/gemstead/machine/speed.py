@@ -17,8 +17,9 @@ from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import text_tensors
 from gemstead.weights.formats import get
 
-# Of what the kernels alone reach, a whole model reaches this much: E2B, q4_0, two Zen 3 cores (AVX2), beside
-# `gemstead bench` (docs/guides/plan.md has the table, bench/plan_check.py makes it).
+# Of what the kernels alone reach, a whole model reaches this much. First values: the only comparison so far,
+# E2B q4_0 on a machine that others used to 81 %, had prefill at 0.74 and decode at 1.17 of what was measured.
+# To be set from bench/plan_check.py (the table in docs/guides/plan.md) on a quiet one.
 READ_SHARE = 0.85  # decoding
 MULTIPLY_SHARE = 0.85  # reading a prompt
 ATTENTION_SHARE = 0.5  # of the float32 rate, over cached keys and values
