@@ -79,12 +79,18 @@ class Running:
         return found[0]
 
 
-def start(*args: str, keys: bool = True, models: tuple[str, ...] = ("pebble",)) -> Running:
+def start(
+    *args: str,
+    keys: bool = True,
+    models: tuple[str, ...] = ("pebble",),
+    program: tuple[str, ...] = ("-m", "gemstead"),
+) -> Running:
+    """Start a server and wait until it answers; `program` is what Python runs."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("GEMSTEAD_")}
     if keys:
         env |= {"GEMSTEAD_API_KEY": KEY, "GEMSTEAD_ADMIN_KEY": ADMIN}
     process = subprocess.Popen(
-        [sys.executable, "-m", "gemstead", "serve", *models, "--port", "0", "--threads", "1", *args],
+        [sys.executable, *program, "serve", *models, "--port", "0", "--threads", "1", *args],
         env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     running = Running(process, 0, key=KEY if keys else None)

@@ -29,6 +29,9 @@ from gemstead.server.responses_store import ResponseStore
 OPEN_PATHS = ("/health", "/health/live", "/health/ready")  # whoever asks whether we live needs no key
 _CORS_METHODS = "GET, POST, DELETE, OPTIONS"
 _CORS_HEADERS = "Authorization, Content-Type, X-Api-Key, Anthropic-Version, Anthropic-Beta"
+_NO_PATH = (
+    "there is no such path; OpenAI's and Anthropic's begin with /v1, Ollama's with /api; see /openapi.json"
+)
 GONE = 499  # nginx' word for a client that did not wait
 
 
@@ -57,7 +60,7 @@ def make_app(
 async def _refused(http: Request, error: Exception) -> Response:
     """Any error as the client of that path reads it."""
     if isinstance(error, HTTPException):
-        words = {404: "there is no such path", 405: "this path does not take that method"}
+        words = {404: _NO_PATH, 405: "this path does not take that method"}
         error = Refusal(error.status_code, words.get(error.status_code, str(error.detail)), code="wrong_path")
     refusal = refusal_of(error)
     http.state.record.outcome = refusal.code or str(refusal.status)

@@ -6,6 +6,7 @@ fields.py reads the result.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -16,20 +17,28 @@ from gemstead.server.refusals import Refusal
 
 MAX_BODY_BYTES = 32 << 20
 MAX_DEPTH = 64
+BODY_S = 60.0  # for a whole body to come
 _NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{\]}]', re.DOTALL)
 
 
-async def read_object(request: HttpRequest, limit_bytes: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """The body as an object; Refusal 413 beyond the limit, 400 for what is not a JSON object."""
+async def read_object(
+    request: HttpRequest, limit_bytes: int = MAX_BODY_BYTES, limit_s: float = BODY_S
+) -> dict[str, Any]:
+    """The body as an object; Refusal 413 and 408 beyond the limits, 400 for what is not a JSON object."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise _too_large(limit_bytes)
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(limit_s):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise _too_large(limit_bytes)
+                chunks.append(chunk)
+    except TimeoutError:
+        message = f"the body did not come within {limit_s:g} s"
+        raise Refusal(408, message, code="request_timeout", headers={"Connection": "close"}) from None
     return parse_object(b"".join(chunks))
 
 

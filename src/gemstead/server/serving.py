@@ -22,6 +22,7 @@ from gemstead.errors import ConfigError
 from gemstead.server.app import make_app
 from gemstead.server.auth import Access
 from gemstead.server.exchange import Desk
+from gemstead.server.patience import PatientProtocol
 from gemstead.server.responses_store import ResponseStore
 from gemstead.server.shelf import Shelf
 
@@ -74,6 +75,8 @@ def serve(
         access_log=False,
         log_config=None,
         lifespan="off",
+        http=PatientProtocol,
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=int(ending.grace_s) + 5,
         h11_max_incomplete_event_size=64 << 10,
