@@ -12,6 +12,12 @@ from support.serving import Running, server, start
 __all__ = ["server"]
 
 
+@pytest.fixture(autouse=True)
+def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test process has grown to says nothing about a server: budgets made here count a fresh one."""
+    monkeypatch.setattr("gemstead.server.budget.resident_bytes", lambda: 64 << 20)
+
+
 @pytest.fixture
 def fresh() -> Iterator[Any]:
     """Start servers of one's own; they are ended with the test."""
