@@ -52,7 +52,7 @@ struct Memory {
         target += (64 - reinterpret_cast<uintptr_t>(target) % 64) % 64;
         for (int c = 0; c < copies; ++c)
             if (gs_pack(format, source + c * rows * columns / 32 * 34, rows, columns, target + c * size)) std::abort();
-        return {target, format, 1, copies, 0, rows, columns};
+        return {target, format, 1, copies, 0, rows, columns, 0};
     }
 };
 
