@@ -42,10 +42,10 @@ struct Memory {
     gs_matrix matrix(int format, int64_t rows, int64_t columns, int copies = 1, bool table = false) {
         if (format == kF32) {
             const float* data = vector(copies * rows * columns, 0, 1 / std::sqrt(static_cast<float>(columns)));
-            return {data, kF32, 0, copies, 0, rows, columns};
+            return {data, kF32, 0, copies, 0, rows, columns, 0};
         }
         const uint8_t* source = q8_rows(copies * rows, columns);
-        if (table) return {source, format, 0, copies, 0, rows, columns};
+        if (table) return {source, format, 0, copies, 0, rows, columns, 0};
         const int64_t size = gs_packed_bytes(format, rows, columns);
         bytes.emplace_back(static_cast<size_t>(size * copies + 64));
         uint8_t* target = bytes.back().data();
