@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from gemstead.errors import ConfigError
-from gemstead.machine.memory import available_bytes
-from gemstead.server.budget import LEAST_KV_BYTES, MOST_RESPONSES_BYTES, SHARE, Budget
+from gemstead.machine.memory import LEAST_KV_BYTES, available_bytes
+from gemstead.server.budget import MOST_RESPONSES_BYTES, SHARE, Budget
 from gemstead.server.served import Offer
 
 GIB = 1 << 30

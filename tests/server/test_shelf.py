@@ -12,8 +12,9 @@ import pytest
 
 from gemstead import pebble
 from gemstead.errors import WeightsError
+from gemstead.machine.memory import LEAST_KV_BYTES
 from gemstead.server.auth import Caller
-from gemstead.server.budget import LEAST_KV_BYTES, Budget
+from gemstead.server.budget import Budget
 from gemstead.server.exchange import Desk, Record
 from gemstead.server.openai_replies import ChatEncoder
 from gemstead.server.refusals import Refusal

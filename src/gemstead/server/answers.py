@@ -83,6 +83,16 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def sse(value: Any) -> bytes:
+    """One server-sent event of JSON."""
+    return f"data: {compact(value)}\n\n".encode()
+
+
+def named(event: dict[str, Any]) -> bytes:
+    """The same with the event's own type as its name."""
+    return f"event: {event['type']}\n".encode() + sse(event)
+
+
 def whole_arguments(call: Call) -> dict[str, Any] | None:
     """A call's arguments as values; None where the output ended before they did."""
     try:

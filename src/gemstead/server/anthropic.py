@@ -20,6 +20,7 @@ from gemstead.server.exchange import Desk, whose
 from gemstead.server.fields import (
     Field,
     anything,
+    check_names,
     flag,
     inner,
     need,
@@ -29,6 +30,7 @@ from gemstead.server.fields import (
     record,
     refused,
     shaped,
+    silent,
     text,
     texts,
     whole,
@@ -39,6 +41,7 @@ from gemstead.server.openai_messages import (
     MAX_MESSAGES,
     MAX_TOOLS,
     decoded,
+    joined,
     small,
     tool_of,
     unique,
@@ -59,7 +62,6 @@ from gemstead.types import (
     ToolCall,
 )
 
-_SILENT = "taken, without effect: "
 _TOKENS = whole(1, 2**31 - 1)
 
 _CHOICE = {
@@ -88,11 +90,11 @@ COUNT = {
     "tool_choice": Field(inner(_CHOICE), "auto, any, none or tool, with disable_parallel_tool_use"),
     "thinking": Field(inner(_THINKING), "enabled with budget_tokens, adaptive, or disabled"),
     "output_config": Field(inner(_OUTPUT), "effort, for adaptive thinking; format: json_schema"),
-    "cache_control": Field(anything, _SILENT + "prompts that begin alike are found by themselves"),
-    "context_management": Field(anything, _SILENT + "nothing is taken out of a conversation"),
+    "cache_control": silent(anything, "prompts that begin alike are found by themselves"),
+    "context_management": silent(anything, "nothing is taken out of a conversation"),
     "speed": Field(one_of("standard"), "standard only"),
-    "user_profile_id": Field(text, _SILENT + "nothing is kept about users"),
-    "workspace_id": Field(text, _SILENT + "there are no workspaces"),
+    "user_profile_id": silent(text, "nothing is kept about users"),
+    "workspace_id": silent(text, "there are no workspaces"),
 }
 MESSAGES = {
     **COUNT,
@@ -100,7 +102,7 @@ MESSAGES = {
     "stream": Field(flag, "send the answer in pieces, as server-sent events"),
     "stop_sequences": Field(texts(MAX_STOPS), f"up to {MAX_STOPS} strings that end the answer"),
     **{name: SAMPLING[name] for name in ("temperature", "top_p", "top_k")},
-    "metadata": Field(record, _SILENT + "nothing is kept about users"),
+    "metadata": silent(record, "nothing is kept about users"),
     "service_tier": Field(one_of("auto", "standard_only"), "auto or standard_only"),
     "inference_geo": Field(refused("the model runs where the server runs"), "refused"),
     "container": Field(refused("there are no containers"), "refused"),
@@ -161,9 +163,7 @@ def _messages(entry: dict[str, Any], where: str) -> list[Message]:
             raise wrong(
                 here, f"{here}.type is {str(kind)[:40]!r}, which a message of the {role} cannot hold here"
             )
-    said: str | tuple[Part, ...] = tuple(parts)
-    if all(isinstance(part, TextPart) for part in parts):
-        said = "".join(part.text for part in parts if isinstance(part, TextPart))
+    said = joined(parts)
     if role == "assistant":
         return [Message(role, said, reasoning="\n".join(thoughts) or None, tool_calls=tuple(calls))]
     return results + ([Message(role, said)] if parts or not results else [])
@@ -195,9 +195,7 @@ def _tool(entry: dict[str, Any], where: str) -> Tool:
             f"{where}type",
             f"{where}type is {str(entry['type'])[:40]!r}; this server runs no tools of its own",
         )
-    unknown = sorted(set(entry) - {"name", "description", "input_schema", "strict", *_TOOL_SILENT})
-    if unknown:
-        raise wrong(where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}")
+    check_names(entry, ("name", "description", "input_schema", "strict", *_TOOL_SILENT), where)
     schema = record(entry.get("input_schema"), f"{where}input_schema")
     given = {
         "name": text(entry.get("name"), f"{where}name"),

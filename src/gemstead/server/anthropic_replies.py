@@ -9,16 +9,11 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from gemstead.server.answers import Answer, compact, whole_arguments
+from gemstead.server.answers import Answer, named, whole_arguments
 from gemstead.server.refusals import Refusal, body_of
 from gemstead.types import Done, Event, TextDelta, ThoughtDelta, ToolCallDelta, Usage
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-
-
-def named(event: dict[str, Any]) -> bytes:
-    """One server-sent event with its name."""
-    return f"event: {event['type']}\ndata: {compact(event)}\n\n".encode()
 
 
 class MessageEncoder:

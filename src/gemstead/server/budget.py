@@ -11,11 +11,10 @@ from collections.abc import Sequence as Listing
 from dataclasses import dataclass
 
 from gemstead.errors import ConfigError
-from gemstead.machine.memory import available_bytes, resident_bytes
+from gemstead.machine.memory import LEAST_KV_BYTES, available_bytes, resident_bytes
 from gemstead.server.served import Offer
 
 MOST_RESPONSES_BYTES = 64 << 20
-LEAST_KV_BYTES = 64 << 20
 # Of what is free when the server starts; the rest stays for the other programs of the machine.
 SHARE = 0.75
 # Of an open model beside weights and K/V: the tokenizer and the grammars' trie, 400 MB for 262,144 tokens

@@ -17,7 +17,8 @@ from starlette.routing import Route
 from gemstead.backend.base import Floats
 from gemstead.server.body import read_object
 from gemstead.server.exchange import Desk, Whose, record_of, whose
-from gemstead.server.fields import Field, anything, need, one_of, read, record, seconds, shaped, text, whole
+from gemstead.server.fields import Field, anything, need, one_of, read, record, shaped, silent, text, whole
+from gemstead.server.ollama import KEEP_ALIVE
 from gemstead.server.refusals import wrong
 from gemstead.server.runner import Begin
 from gemstead.server.served import Served
@@ -26,7 +27,6 @@ from gemstead.types import Usage
 
 MAX_INPUTS = 2048
 TOGETHER = 8  # texts computed at once for one request
-_SILENT = "taken, without effect: "
 _DIMENSIONS = Field(whole(1, 2**31 - 1), "the model's own number only: its vectors cannot be cut short")
 
 _INPUT = {"type": ["string", "array"], "items": {"type": ["string", "array"]}, "minItems": 1}
@@ -38,15 +38,15 @@ EMBEDDINGS = {
         one_of("float", "base64"), "float, the default, or base64 of little-endian float32"
     ),
     "dimensions": _DIMENSIONS,
-    "user": Field(text, _SILENT + "nothing is kept about users"),
+    "user": silent(text, "nothing is kept about users"),
 }
 EMBED = {
     "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
     "input": Field(shaped(_INPUT), f"a text, or a list of up to {MAX_INPUTS}"),
     "dimensions": _DIMENSIONS,
-    "truncate": Field(anything, _SILENT + "a text that is too long is refused, never cut"),
-    "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
-    "options": Field(record, _SILENT + "nothing is sampled"),
+    "truncate": silent(anything, "a text that is too long is refused, never cut"),
+    "keep_alive": KEEP_ALIVE,
+    "options": silent(record, "nothing is sampled"),
 }
 LEGACY = {**{name: EMBED[name] for name in ("model", "keep_alive", "options")}, "prompt": Field(text, "")}
 
@@ -79,8 +79,7 @@ async def vectors_of(
             f"dimensions is {given['dimensions']:,}, but this model's vectors have {width:,} and were not "
             f"trained to be cut short; leave it out, or give {width}",
         )
-    if "keep_alive" in given and http.state.caller.right == "admin":
-        desk.shelf.keep(desk.shelf.place(model), given["keep_alive"])
+    desk.keep(http, model, given)
     vectors: list[Floats] = []
     tokens = 0
     for start in range(0, len(inputs), TOGETHER):

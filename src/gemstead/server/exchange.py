@@ -7,7 +7,7 @@ stream has had exactly one terminal event. Knows no API: an Encoder gives the by
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypedDict
@@ -72,6 +72,11 @@ class Desk:
     """What every API needs to serve a request. `prepare` says what to begin, once the model is open."""
 
     shelf: Shelf
+
+    def keep(self, http: HttpRequest, model: str, given: Mapping[str, Any]) -> None:
+        """What `keep_alive` asks of the model, where an admin asks; a user's changes nothing."""
+        if "keep_alive" in given and http.state.caller.right == "admin":
+            self.shelf.keep(self.shelf.place(model), given["keep_alive"])
 
     async def whole(self, http: HttpRequest, model: str, prepare: Prepare) -> tuple[Served, list[Answer]]:
         """The model and all answers to their ends. A failure raises; so does a client that has gone."""

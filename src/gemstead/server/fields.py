@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -49,6 +49,11 @@ class Field:
 
     check: Check[Any]
     about: str
+
+
+def silent(check: Check[Any], why: str) -> Field:
+    """A field that is checked and does nothing here, and why that is right."""
+    return Field(check, f"taken, without effect: {why}")
 
 
 @said_as({})
@@ -210,6 +215,13 @@ def read(body: Mapping[str, Any], table: Mapping[str, Field], where: str = "") -
     return {
         name: table[name].check(value, f"{where}{name}") for name, value in body.items() if value is not None
     }
+
+
+def check_names(names: Iterable[str], known: Collection[str], where: str) -> None:
+    """A Refusal for a name that is not known, of objects whose kind decides what they hold."""
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise wrong(where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}")
 
 
 def inner(table: Mapping[str, Field], needed: tuple[str, ...] = ()) -> Check[dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -34,6 +33,7 @@ from gemstead.server.fields import (
     record,
     refused,
     seconds,
+    silent,
     text,
     texts,
     whole,
@@ -50,9 +50,8 @@ from gemstead.server.openai_messages import (
     small,
     tools_of,
 )
-from gemstead.server.refusals import wrong
 from gemstead.server.runner import Begin
-from gemstead.server.sampling import SAMPLING, check_context, sampling_of, think
+from gemstead.server.sampling import SAMPLING, check_num_ctx, sampling_of, think, with_logprobs
 from gemstead.server.served import Served
 from gemstead.server.shelf import Opened, Place
 from gemstead.types import (
@@ -67,7 +66,6 @@ from gemstead.types import (
     ToolCall,
 )
 
-_SILENT = "taken, without effect: "
 _IMAGES = Field(texts(MAX_IMAGES), f"up to {MAX_IMAGES}, as base64; refused while the model reads text only")
 OPTIONS = {
     **{n: SAMPLING[n] for n in ("temperature", "top_k", "top_p", "min_p", "seed", "stop")},
@@ -77,7 +75,7 @@ OPTIONS = {
     "presence_penalty": SAMPLING["presence_penalty"],
     "frequency_penalty": SAMPLING["frequency_penalty"],
     **{
-        name: Field(anything, _SILENT + "the server's start decides how the model runs")
+        name: silent(anything, "the server's start decides how the model runs")
         for name in ("num_thread", "num_gpu", "main_gpu", "num_batch", "num_keep", "use_mmap", "use_mlock",
                      "numa", "low_vram", "f16_kv", "vocab_only", "repeat_last_n")
     },
@@ -95,17 +93,18 @@ _MESSAGE = {
     "tool_name": Field(text, ""),
     "tool_call_id": Field(text, ""),
 }
+KEEP_ALIVE = Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only")
 _BOTH = {
     "model": Field(text, "the served model's name or an alias of it, with or without :latest"),
     "stream": Field(flag, "true, the default: lines of JSON as the answer comes"),
     "format": Field(anything, "json or a JSON Schema; the answer cannot but fit"),
     "options": Field(inner(OPTIONS), "see below"),
     "think": Field(anything, "true, false, a number of tokens, or an effort"),
-    "keep_alive": Field(seconds, "how long the model stays open after this, as 5m, 0 or -1; an admin's only"),
+    "keep_alive": KEEP_ALIVE,
     "logprobs": Field(flag, "the log-probability of each token of the visible text"),
     "top_logprobs": Field(whole(0, 20), "and of this many likeliest ones beside it"),
-    "truncate": Field(anything, _SILENT + "a prompt that is too long is refused, never cut"),
-    "shift": Field(anything, _SILENT + "the same"),
+    "truncate": silent(anything, "a prompt that is too long is refused, never cut"),
+    "shift": silent(anything, "the same"),
 }
 CHAT = {
     "messages": Field(
@@ -154,11 +153,7 @@ def parse_generate(given: dict[str, Any], served: Served) -> Request:
 
 
 def _request(given: Mapping[str, Any], messages: list[Message], served: Served) -> Request:
-    sampling = _sampling(given.get("options", {}), served)
-    if given.get("logprobs"):
-        sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
-    elif given.get("top_logprobs"):
-        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
+    sampling = with_logprobs(given, _sampling(given.get("options", {}), served))
     return Request(
         messages=tuple(messages),
         tools=tools_of(given.get("tools", [])),
@@ -170,8 +165,7 @@ def _request(given: Mapping[str, Any], messages: list[Message], served: Served) 
 
 def _sampling(options: dict[str, Any], served: Served) -> SamplingParams:
     given = read(options, OPTIONS, "options.")
-    if "num_ctx" in given:
-        check_context({"options": {"num_ctx": given["num_ctx"]}}, served)
+    check_num_ctx(given, served)
     if "repeat_penalty" in given:
         given["repetition_penalty"] = given.pop("repeat_penalty")
     if given.get("num_predict", -1) >= 0:
@@ -226,8 +220,7 @@ def routes(desk: Desk) -> list[Route]:
 
     async def answer(http: HttpRequest, given: dict[str, Any], *, is_chat: bool) -> Response:
         model = need(given, "model")
-        if "keep_alive" in given and http.state.caller.right == "admin":
-            desk.shelf.keep(desk.shelf.place(model), given["keep_alive"])
+        desk.keep(http, model, given)
         if not given.get("messages" if is_chat else "prompt"):
             return await opened(model, given, is_chat=is_chat)
 
@@ -257,8 +250,7 @@ def routes(desk: Desk) -> list[Route]:
         return await answer(http, read(await read_object(http), GENERATE), is_chat=False)
 
     async def tags(_: HttpRequest) -> Response:
-        listed = [_entry(place, name) for place in desk.shelf.places for name in place.offer.names]
-        return JSONResponse({"models": listed})
+        return JSONResponse({"models": [_entry(place, name) for name, place in desk.shelf.names]})
 
     async def running(_: HttpRequest) -> Response:
         return JSONResponse({"models": [_running(*pair) for pair in desk.shelf.opened]})

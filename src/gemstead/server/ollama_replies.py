@@ -17,15 +17,16 @@ from gemstead.types import Done, Event, TextDelta, ThoughtDelta, TokenLogprob, T
 
 
 class LineEncoder:
-    """The lines of a streamed chat or generate."""
+    """The lines of a streamed chat or generate.
+
+    `tokens` is set once the model is open, where log-probabilities were asked for.
+    """
 
     media_type = "application/x-ndjson"
 
     def __init__(self, model: str, *, is_chat: bool) -> None:
         self._model, self._is_chat = model, is_chat
-        self.tokens: Tokenizer | None = (
-            None  # set once the model is open, where log-probabilities were asked for
-        )
+        self.tokens: Tokenizer | None = None
         self._reason = "stop"
 
     def opening(self) -> bytes:

@@ -28,11 +28,13 @@ from gemstead.server.fields import (
     record,
     refused,
     shaped,
+    silent,
     text,
     whole,
 )
 from gemstead.server.openai_messages import (
     CALLS_FIT,
+    HINTS,
     MAX_MESSAGES,
     MAX_TOOLS,
     MESSAGE,
@@ -53,6 +55,7 @@ from gemstead.server.sampling import (
     sampling_of,
     seeded,
     thinking_of,
+    with_logprobs,
 )
 from gemstead.server.served import Served
 from gemstead.server.shelf import Place
@@ -61,7 +64,6 @@ from gemstead.types import Request, SamplingParams
 
 MAX_ANSWERS = 16
 _TOKENS = whole(0, 2**31 - 1)
-_SILENT = "taken, without effect: "
 
 _STREAM_OPTIONS = {
     "include_usage": Field(flag, ""),
@@ -75,7 +77,7 @@ _BOTH = {
     "n": Field(whole(1, MAX_ANSWERS), f"how many answers, up to {MAX_ANSWERS}"),
     "stream": Field(flag, "send the answer in pieces, as server-sent events"),
     "stream_options": Field(inner(_STREAM_OPTIONS), "include_usage: a last chunk with the usage"),
-    "user": Field(text, _SILENT + "nothing is kept about users"),
+    "user": silent(text, "nothing is kept about users"),
     "options": Field(inner(OPTIONS), "num_ctx only: accepted up to the context the server was started with"),
 }
 
@@ -99,12 +101,9 @@ CHAT = {
     "service_tier": Field(only("auto", "default"), "auto or default"),
     "store": Field(only(False), "false only: chat completions are not stored"),
     "verbosity": Field(only("medium"), "medium only: Gemma has no such setting"),
-    "metadata": Field(record, _SILENT + "nothing is stored"),
-    "safety_identifier": Field(text, _SILENT + "nothing is kept about users"),
-    "prompt_cache_key": Field(text, _SILENT + "prompts that begin alike are found by themselves"),
-    "prompt_cache_retention": Field(anything, _SILENT + "what was read is kept while there is memory"),
-    "prompt_cache_options": Field(anything, _SILENT + "what was read is kept while there is memory"),
-    "prediction": Field(record, _SILENT + "the answer is the same without"),
+    "metadata": silent(record, "nothing is stored"),
+    **HINTS,
+    "prediction": silent(record, "the answer is the same without"),
     "audio": Field(refused("answers are text"), "refused"),
     "moderation": Field(refused("there is no moderation model"), "refused"),
     "web_search_options": Field(refused("this server reaches no network"), "refused"),
@@ -153,15 +152,10 @@ def parse_chat(given: dict[str, Any], served: Served) -> Request:
     messages = messages_of(need(given, "messages"))
     tools = tools_of(given.get("tools", []))
     choice, tools = choice_of(given.get("tool_choice"), tools)
-    sampling = sampling_of(given, served)
-    if given.get("top_logprobs") and not given.get("logprobs"):
-        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
-    if given.get("logprobs"):
-        sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
     return Request(
         messages=messages,
         tools=tools,
-        sampling=sampling,
+        sampling=with_logprobs(given, sampling_of(given, served)),
         thinking=thinking_of(given, served.thinking),
         tool_choice=choice,
         parallel_tool_calls=given.get("parallel_tool_calls", True),
@@ -233,7 +227,7 @@ def routes(desk: Desk) -> list[Route]:
         name = http.path_params.get("name")
         if name is not None:
             return JSONResponse(_model(desk.shelf.place(name), name))
-        listed = [_model(place, name) for place in desk.shelf.places for name in place.offer.names]
+        listed = [_model(place, name) for name, place in desk.shelf.names]
         return JSONResponse({"object": "list", "data": listed})
 
     return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from gemstead.server.fields import (
@@ -23,6 +24,7 @@ from gemstead.server.fields import (
     read,
     record,
     shaped,
+    silent,
     text,
 )
 from gemstead.server.refusals import wrong
@@ -61,6 +63,13 @@ SCHEMA = {
     "description": Field(text, ""),
     "strict": Field(flag, ""),
     "schema": Field(record, ""),
+}
+# What clients say to OpenAI's servers about themselves and about caches.
+HINTS = {
+    "safety_identifier": silent(text, "nothing is kept about users"),
+    "prompt_cache_key": silent(text, "prompts that begin alike are found by themselves"),
+    "prompt_cache_retention": silent(anything, "what was read is kept while there is memory"),
+    "prompt_cache_options": silent(anything, "what was read is kept while there is memory"),
 }
 _MEDIA = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 
@@ -101,6 +110,11 @@ def parts_of(content: Any, where: str) -> str | tuple[Part, ...]:
             parts.append(_media(part, kind, here))
         else:
             raise wrong(here, f"{here}.type is {str(kind)[:40]!r}; allowed are text, {', '.join(_MEDIA)}")
+    return joined(parts)
+
+
+def joined(parts: Sequence[Part]) -> str | tuple[Part, ...]:
+    """Parts as a message holds them: text alone is one string."""
     if all(isinstance(part, TextPart) for part in parts):
         return "".join(part.text for part in parts if isinstance(part, TextPart))
     return tuple(parts)

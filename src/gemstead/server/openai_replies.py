@@ -11,15 +11,10 @@ import time
 from itertools import accumulate
 from typing import Any
 
-from gemstead.server.answers import Answer, compact, together
+from gemstead.server.answers import Answer, sse, together
 from gemstead.server.refusals import Refusal, body_of
 from gemstead.text.tokenizer import Tokenizer
 from gemstead.types import Cause, Done, Event, TextDelta, ThoughtDelta, TokenLogprob, ToolCallDelta, Usage
-
-
-def sse(value: Any) -> bytes:
-    """One server-sent event of JSON."""
-    return f"data: {compact(value)}\n\n".encode()
 
 
 class ChatEncoder:
@@ -86,8 +81,11 @@ class ChatEncoder:
         cause: Cause | None = None,
     ) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return self._sent(choice | because(cause))
+
+    def _sent(self, choice: dict[str, Any]) -> bytes:
         usage = {"usage": None} if self._wants_usage else {}
-        return sse({**self._base, "choices": [choice | because(cause)], **usage})
+        return sse({**self._base, "choices": [choice], **usage})
 
 
 class TextEncoder(ChatEncoder):
@@ -131,8 +129,7 @@ class TextEncoder(ChatEncoder):
         cause: Cause | None = None,
     ) -> bytes:
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": plain(finish)}
-        usage = {"usage": None} if self._wants_usage else {}
-        return sse({**self._base, "choices": [choice | because(cause)], **usage})
+        return self._sent(choice | because(cause))
 
 
 def chat_reply(model: str, answers: list[Answer], tokens: Tokenizer | None) -> dict[str, Any]:

@@ -46,6 +46,11 @@ def wrong(param: str, message: str) -> Refusal:
     return Refusal(400, message, param=param, code="invalid_value")
 
 
+def stopping() -> Refusal:
+    """A 503 for who asks while the server ends."""
+    return Refusal(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What an exception means to the client; a bug of ours says its type and nothing else."""
     if isinstance(error, Refusal):

@@ -19,6 +19,7 @@ from gemstead.server.exchange import Desk, salt_of, whose
 from gemstead.server.fields import (
     Field,
     anything,
+    check_names,
     flag,
     inner,
     need,
@@ -29,6 +30,7 @@ from gemstead.server.fields import (
     record,
     refused,
     shaped,
+    silent,
     text,
     texts,
     whole,
@@ -37,6 +39,7 @@ from gemstead.server.openai_messages import (
     CALLS_FIT,
     CONTENT,
     FUNCTION,
+    HINTS,
     MAX_MESSAGES,
     MAX_TOOLS,
     arguments_of,
@@ -53,8 +56,6 @@ from gemstead.server.runner import Begin
 from gemstead.server.sampling import EFFORT_WORDS, SAMPLING, effort, sampling_of
 from gemstead.server.served import Served
 from gemstead.types import Message, Request, Tool, ToolCall
-
-_SILENT = "taken, without effect: "
 
 _INCLUDED = ("message.output_text.logprobs", "reasoning.encrypted_content")
 
@@ -74,7 +75,7 @@ RESPONSES = {
     "previous_response_id": Field(text, "go on from a stored response"),
     "store": Field(flag, "false: do not keep this response; true is the default"),
     "stream": Field(flag, "send the answer in pieces, as server-sent events"),
-    "stream_options": Field(record, _SILENT + "there is no obfuscation"),
+    "stream_options": silent(record, "there is no obfuscation"),
     "max_output_tokens": Field(whole(0, 2**31 - 1), "the most tokens of the answer, thoughts included"),
     "temperature": SAMPLING["temperature"],
     "top_p": SAMPLING["top_p"],
@@ -93,12 +94,9 @@ RESPONSES = {
     "include": Field(texts(len(_INCLUDED)), f"{_INCLUDED[0]}; {_INCLUDED[1]} without effect"),
     "background": Field(only(False), "false only"),
     "service_tier": Field(only("auto", "default"), "auto or default"),
-    "client_metadata": Field(record, _SILENT + "nothing is kept about clients"),
-    "user": Field(text, _SILENT + "nothing is kept about users"),
-    "safety_identifier": Field(text, _SILENT + "nothing is kept about users"),
-    "prompt_cache_key": Field(text, _SILENT + "prompts that begin alike are found by themselves"),
-    "prompt_cache_retention": Field(anything, _SILENT + "what was read is kept while there is memory"),
-    "prompt_cache_options": Field(anything, _SILENT + "what was read is kept while there is memory"),
+    "client_metadata": silent(record, "nothing is kept about clients"),
+    "user": silent(text, "nothing is kept about users"),
+    **HINTS,
     "max_tool_calls": Field(refused("this server runs no tools of its own"), "refused"),
     "conversation": Field(refused("use previous_response_id"), "refused: use previous_response_id"),
     "context_management": Field(refused("nothing is taken out of a conversation"), "refused"),
@@ -198,9 +196,7 @@ def _message(item: dict[str, Any], kind: Any, where: str) -> Message:
 
 def _check(item: dict[str, Any], known: set[str], where: str) -> None:
     given = {name for name, value in item.items() if value is not None}  # the SDK's own dumps hold nulls
-    unknown = sorted(given - known - _SILENT_KEYS)
-    if unknown:
-        raise wrong(where + unknown[0][:40], f"unknown field {where}{unknown[0][:40]}")
+    check_names(given, known | _SILENT_KEYS, where)
 
 
 def routes(desk: Desk, store: ResponseStore) -> list[Route]:

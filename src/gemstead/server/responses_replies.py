@@ -6,13 +6,12 @@ responses.py.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable
 from typing import Any
 
-from gemstead.server.answers import Answer
+from gemstead.server.answers import Answer, named
 from gemstead.server.openai_replies import because, chat_logprobs
 from gemstead.server.refusals import Refusal
 from gemstead.text.tokenizer import Tokenizer
@@ -22,15 +21,16 @@ _PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
 
 
 class ResponseEncoder:
-    """One response on its way; `keep` is called with it when it is whole."""
+    """One response on its way; `keep` is called with it when it is whole.
+
+    `tokens` is set once the model is open, where log-probabilities were asked for.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(self, given: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> None:
         self._keep = keep
-        self.tokens: Tokenizer | None = (
-            None  # set once the model is open, where log-probabilities were asked for
-        )
+        self.tokens: Tokenizer | None = None
         self._number = -1
         self._open: tuple[str, int] | None = None  # the kind of the newest item, and which call it is
         self._end: Done | None = None
@@ -177,8 +177,7 @@ class ResponseEncoder:
 
     def _send(self, kind: str, value: dict[str, Any]) -> bytes:
         self._number += 1
-        data = {"type": kind, "sequence_number": self._number, **value}
-        return f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+        return named({"type": kind, "sequence_number": self._number, **value})
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence as Listing
 from typing import Protocol, TypeAlias
 
 from gemstead.errors import CapacityError
-from gemstead.server.refusals import Refusal
+from gemstead.server.refusals import Refusal, stopping
 from gemstead.types import Done, Event, Failed, Usage
 
 
@@ -123,7 +123,7 @@ class Runner:
         fills his own queue closes the door for others.
         """
         if not self.is_ready:
-            raise Refusal(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+            raise stopping()
         own, all_ = self._admitted[client], self.admitted
         if own + len(begin) > self.max_requests or all_ + len(begin) > CROWD * self.max_requests:
             raise Refusal(

@@ -69,6 +69,15 @@ def sampling_of(given: Mapping[str, Any], served: Served) -> SamplingParams:
     return replace(served.model.sampling, **chosen)
 
 
+def with_logprobs(given: Mapping[str, Any], sampling: SamplingParams) -> SamplingParams:
+    """With the log-probabilities that `logprobs` and `top_logprobs` ask for."""
+    if given.get("logprobs"):
+        return replace(sampling, logprobs=given.get("top_logprobs", 0))
+    if given.get("top_logprobs"):
+        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
+    return sampling
+
+
 def seeded(sampling: SamplingParams, index: int) -> SamplingParams:
     """The sampling of the answer of that index out of n."""
     return sampling if sampling.seed is None else replace(sampling, seed=(sampling.seed + index) % 2**64)
@@ -105,7 +114,12 @@ def effort(word: str) -> ThinkingChoice:
 
 def check_context(given: Mapping[str, Any], served: Served) -> None:
     """options.num_ctx may ask for as much as there is: the context is fixed when the server starts."""
-    asked = read(given.get("options", {}), OPTIONS, "options.").get("num_ctx", 1)
+    check_num_ctx(read(given.get("options", {}), OPTIONS, "options."), served)
+
+
+def check_num_ctx(options: Mapping[str, Any], served: Served) -> None:
+    """The same of options that were read already."""
+    asked = options.get("num_ctx", 1)
     if asked > served.context_tokens:
         raise wrong(
             "options.num_ctx",

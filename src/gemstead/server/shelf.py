@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gemstead.server.budget import Budget
-from gemstead.server.refusals import Refusal
+from gemstead.server.refusals import Refusal, stopping
 from gemstead.server.runner import Runner
 from gemstead.server.served import Offer, Served
 from gemstead.types import ThinkingChoice
@@ -87,16 +87,20 @@ class Shelf:
 
     # ------------------------------------------------------------------ asking
 
+    @property
+    def names(self) -> list[tuple[str, Place]]:
+        """Every name and alias with its place."""
+        return [(name, place) for place in self.places for name in place.offer.names]
+
     def place(self, name: str) -> Place:
         """The place of a model or an alias; a Refusal (404). Ollama's ':latest' is no other model."""
         bare = name.removesuffix(":latest")
-        for place in self.places:
-            if name in place.offer.names or bare in place.offer.names:
+        for known, place in self.names:
+            if known in (name, bare):
                 return place
-        listed = ", ".join(n for place in self.places for n in place.offer.names)
         raise Refusal(
             404,
-            f"the model {name[:200]!r} is not served here; served are {listed}",
+            f"the model {name[:200]!r} is not served here; served are {', '.join(n for n, _ in self.names)}",
             param="model",
             code="model_not_found",
         )
@@ -109,7 +113,7 @@ class Shelf:
             opened = None if place.is_leaving else place.opened
             while opened is None:
                 if self._is_ending.is_set():
-                    raise _stopping()
+                    raise stopping()
                 await self._opening(place)
                 opened = place.opened  # leaving or not: who waited for it has it
         finally:
@@ -154,7 +158,7 @@ class Shelf:
 
     def _check_queue(self, place: Place) -> None:
         if self.is_stopping:
-            raise _stopping()
+            raise stopping()
         if place.waiting > self.terms.max_waiting:
             raise Refusal(
                 429,
@@ -299,7 +303,3 @@ def _end(opened: Opened) -> None:
     """Let go of a model's thread, weights and pages."""
     opened.runner.stop()
     opened.served.model.close()
-
-
-def _stopping() -> Refusal:
-    return Refusal(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
