@@ -13,7 +13,6 @@ from collections.abc import Sequence as Listing
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -49,6 +48,7 @@ from gemstead.types import (
 )
 from gemstead.weights.adapter import Adapter, open_adapter
 from gemstead.weights.fingerprint import fingerprint
+from gemstead.weights.mapped import Closing
 from gemstead.weights.store import Store, open_store
 
 EMBEDDED = "pebble"
@@ -121,7 +121,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         raise
 
 
-class Model:
+class Model(Closing):
     """An open model. Safe to use from several threads at once; close it, or use it in `with`."""
 
     def __init__(self, store: Store, backend: Backend, engine: Engine, drafter: Store | None = None) -> None:
@@ -293,14 +293,6 @@ class Model:
         for store in (self._drafter, self.store):
             if store is not None:
                 store.close()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self, sequence: Sequence) -> None:
         try:

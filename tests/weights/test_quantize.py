@@ -147,7 +147,8 @@ def test_importance_is_used(tmp_path: Path) -> None:
 def test_no_more_than_a_few_pieces_are_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor is taken in piece by piece, and each piece is heard of."""
     save_gguf(tmp_path / "a.gguf", TINY)
-    monkeypatch.setattr(module, "_CHUNK_VALUES", 1024)
+    monkeypatch.setattr("gemstead.weights.tensor._CHUNK_VALUES", 1024)
+    monkeypatch.setattr(module, "_COPIED_BYTES", 1024)
     heard: list[int] = []
     with open_store(tmp_path / "a.gguf") as store:
         conversion = Conversion(store, tmp_path / "b.gguf", "q4_0")

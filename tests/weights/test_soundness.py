@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from gemstead.spec.variants import DRAFTERS, VARIANTS
-from gemstead.weights import soundness
 from gemstead.weights.model_file import write_model_gguf
 from gemstead.weights.soundness import faulty_values
 from gemstead.weights.store import open_store
@@ -14,7 +13,7 @@ from support.weight_files import random_tensors, save_gguf
 @pytest.mark.parametrize("spec", [VARIANTS["tiny-26b"], DRAFTERS["tiny-e2b"]], ids=lambda spec: spec.name)
 @pytest.mark.parametrize("name", ["f32", "q4_0"])
 def test_a_sound_model_is_read_whole(tmp_path, monkeypatch, spec, name) -> None:
-    monkeypatch.setattr(soundness, "_CHUNK_VALUES", 100)
+    monkeypatch.setattr("gemstead.weights.tensor._CHUNK_VALUES", 100)
     save_gguf(tmp_path / "m.gguf", spec, name)
     heard: list[int] = []
     with open_store(tmp_path / "m.gguf") as store:

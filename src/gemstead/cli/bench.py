@@ -13,9 +13,8 @@ from typing import Any
 
 import click
 
-from gemstead import pebble
 from gemstead.backend.native.cores import usable_cores
-from gemstead.cli.names import DEFAULT_MODEL, check_model
+from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.options import kv_option
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
@@ -75,7 +74,7 @@ def bench(
     pyplot = None if plot is None else drawing(plot)
     plan = QUICK if quick else Plan()
     plan = plan if repeat is None else replace(plan, repeat=repeat)
-    path = pebble.path() if name == DEFAULT_MODEL else Path(name)
+    path = path_of(name)
     with screen.waiting(f"opening {name}"):
         subject = open_subject(path, plan, backend, threads, kv)
     with subject, Prober(threads or usable_cores(), plan.probe_bytes) as prober:

@@ -13,10 +13,9 @@ from typing import Any
 
 import click
 
-from gemstead import pebble
 from gemstead.cli.bench import drawing, number
 from gemstead.cli.conversation import FORMAT, Conversation
-from gemstead.cli.names import DEFAULT_MODEL, check_model
+from gemstead.cli.names import check_model, path_of
 from gemstead.cli.options import backend_option, read_text
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
@@ -108,7 +107,7 @@ def compare(first: str, second: str, as_json: bool, plot: Path | None, **more: A
     if (more["text"] is None) == (more["chat"] is None):
         raise click.UsageError("give --text FILE or --chat FILE", click.get_current_context())
     pyplot = None if plot is None else drawing(plot)
-    paths = [located(name) for name in (first, second)]
+    paths = [path_of(check_model(name)) for name in (first, second)]
     with screen.waiting("reading the vocabularies"):
         text = read(paths, more["text"], more["chat"], more["tokens"])
     total, done = 2 * sum(passage.judged for passage in text.passages), 0
@@ -131,12 +130,6 @@ def compare(first: str, second: str, as_json: bool, plot: Path | None, **more: A
     if plot is not None:
         draw(pyplot, found, plot)
         screen.status(f"drawn to {plot}")
-
-
-def located(name: str) -> Path:
-    """Where a model lies."""
-    found = check_model(name)
-    return pebble.path() if found == DEFAULT_MODEL else Path(found)
 
 
 # ---------------------------------------------------------------------- what is read

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gemstead import pebble
 from gemstead.errors import ConfigError
 from gemstead.hub.names import looks_like_name
 
@@ -59,6 +60,11 @@ def check_model(model: str) -> str:
     from gemstead.hub.local import resolve
 
     return str(resolve(model).facts.path)
+
+
+def path_of(found: str) -> Path:
+    """Where a model that check_model() found lies."""
+    return pebble.path() if found == DEFAULT_MODEL else Path(found)
 
 
 def exists(word: str) -> bool:

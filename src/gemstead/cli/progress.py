@@ -1,6 +1,6 @@
 """What a person sees of a long transfer: how much, how fast, how long it will still take.
 
-One moving line on a terminal; elsewhere a line every tenth of the way. Used by pull, carry and quantize.
+One moving line on a terminal; elsewhere a line every tenth of the way. Used by whatever moves many bytes.
 """
 
 from __future__ import annotations
@@ -54,6 +54,17 @@ class Meter:
         if rate <= 0:
             return text
         return f"{text}  {size(rate)}/s  {duration((progress.total - progress.done) / rate)} left"
+
+
+def counter(total_bytes: int, screen: Screen, ending: str) -> Callable[[int], None]:
+    """What shows how far a work over so many bytes is, told how many more were done."""
+    progress, meter = Progress(total_bytes), Meter(screen, ending=ending)
+
+    def seen(count: int) -> None:
+        progress.arrived(count)
+        meter(progress)
+
+    return seen
 
 
 def duration(seconds: float) -> str:

@@ -14,16 +14,14 @@ from typing import Any
 
 import click
 
-from gemstead import pebble
 from gemstead.backend.native.cores import usable_cores
-from gemstead.cli.names import DEFAULT_MODEL, check_model
+from gemstead.cli.names import check_model, path_of
 from gemstead.cli.options import Command, absolute, read_text
-from gemstead.cli.progress import Meter
+from gemstead.cli.progress import counter
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import group_of, size
 from gemstead.engine.importance import Importance, measure_importance
 from gemstead.errors import ConfigError, InputError
-from gemstead.hub.fetch import Progress
 from gemstead.model import tokenizer_of
 from gemstead.spec.model import ModelSpec
 from gemstead.text.tokenizer import read_tokenizer_json
@@ -88,7 +86,7 @@ def quantize(source: str, target: Path, mixture: str, as_json: bool, **more: Any
     name = check_model(source)
     overrides = [(_PARTS[part], more[part]) for part in _PARTS if more[part] is not None]
     overrides += [_override(text) for text in more["tensors"]]
-    with open_store(pebble.path() if name == DEFAULT_MODEL else Path(name)) as store:
+    with open_store(path_of(name)) as store:
         conversion = Conversion(store, absolute(target), mixture.lower(), overrides)
         for line in warnings(conversion, mixture.lower()):
             screen.say(line)
@@ -96,12 +94,7 @@ def quantize(source: str, target: Path, mixture: str, as_json: bool, **more: Any
         importance = None
         if more["calibration"] is not None:
             importance = calibrate(store, more["calibration"], more["calibration_tokens"], screen)
-        progress, meter = Progress(conversion.before_bytes), Meter(screen, ending="writing to disk")
-
-        def seen(count: int) -> None:
-            progress.arrived(count)
-            meter(progress)
-
+        seen = counter(conversion.before_bytes, screen, "writing to disk")
         try:
             reports = conversion.run(texts, importance, usable_cores(), seen)
         finally:

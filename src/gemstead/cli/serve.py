@@ -16,8 +16,7 @@ from typing import Any
 
 import click
 
-from gemstead import pebble
-from gemstead.cli.names import DEFAULT_MODEL, check_model
+from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option
 from gemstead.cli.screen import Screen
 from gemstead.errors import ConfigError
@@ -186,7 +185,7 @@ def named_by(aliases: Sequence[str], names: Mapping[str, str]) -> dict[str, list
 
 def _offer(name: str, path: str, aliases: tuple[str, ...], options: Options, screen: Screen) -> Offer:
     """A model as its files describe it; opening it is for later."""
-    with open_store(pebble.path() if path == DEFAULT_MODEL else path) as store:
+    with open_store(path_of(path)) as store:
         spec, weights_bytes = store.spec, store.total_bytes
     if not isinstance(spec, ModelSpec):
         raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")

@@ -11,14 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 
-from gemstead import pebble
 from gemstead.backend.native.backend import kv_bytes_per_token, unsuited
-from gemstead.cli.names import DEFAULT_MODEL, check_model
+from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.screen import plain
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
 from gemstead.text.template import recognise
@@ -58,7 +56,7 @@ def show(model: str, as_json: bool) -> None:
     MODEL is a name such as e2b, a GGUF file, a Hugging Face folder, or pebble.
     """
     name = check_model(model)
-    store = open_store(pebble.path() if name == DEFAULT_MODEL else Path(name))
+    store = open_store(path_of(name))
     try:
         click.echo(json.dumps(describe(store), ensure_ascii=False) if as_json else plain_lines(store))
     finally:

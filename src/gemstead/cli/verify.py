@@ -6,22 +6,19 @@ One line a check on stdout, progress on stderr; exit code 1 if one failed. With 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 import gemstead
-from gemstead import pebble
-from gemstead.cli.names import DEFAULT_MODEL, check_model
-from gemstead.cli.progress import Meter
+from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
+from gemstead.cli.progress import counter
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import amount, count, size, template_line
 from gemstead.errors import GemsteadError
 from gemstead.hub.examine import examine
-from gemstead.hub.fetch import Progress
 from gemstead.hub.verify import FileCheck, check_files, local_model
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import is_ignorable
@@ -59,7 +56,7 @@ def verify(context: click.Context, model: str, as_json: bool) -> None:
     """
     screen = Screen()
     name = check_model(model)
-    path = pebble.path() if name == DEFAULT_MODEL else Path(name)
+    path = path_of(name)
     found: list[Check] = []
     for check in checks(path, screen):
         screen.erase_live()
@@ -107,7 +104,7 @@ def hashes(path: Path, screen: Screen) -> Check:
         return Check("files", FAULT, facts.fault)
     manifest = model.manifest if model is not None else None
     try:
-        found = check_files(facts.files, manifest, meter(facts.bytes, screen))
+        found = check_files(facts.files, manifest, counter(facts.bytes, screen, "read"))
     except GemsteadError as error:
         return Check("files", FAULT, str(error))
     faults = [f"{check.path} {check.fault}" for check in found if check.fault is not None]
@@ -137,7 +134,7 @@ def tensors(store: Store) -> Check:
 
 def values(store: Store, screen: Screen) -> Check:
     """Every value looked at."""
-    faults = faulty_values(store, meter(store.total_bytes, screen))
+    faults = faulty_values(store, counter(store.total_bytes, screen, "read"))
     if faults:
         return Check("values", FAULT, "\n".join(faults[:20] + ["..."] * (len(faults) > 20)))
     return Check("values", OK, f"all finite ({size(store.total_bytes)} read)")
@@ -170,14 +167,3 @@ def computes(path: Path) -> Check:
         return Check("computes", FAULT, str(error) or "not enough memory")
     is_finite = bool((abs(scores) < float("inf")).all())
     return Check("computes", OK if is_finite else FAULT, "finite scores" if is_finite else "scores are NaN")
-
-
-def meter(total: int, screen: Screen) -> Callable[[int], Any]:
-    """What shows how far the reading is."""
-    progress, shown = Progress(total), Meter(screen, ending="read")
-
-    def seen(read: int) -> None:
-        progress.arrived(read)
-        shown(progress)
-
-    return seen

@@ -185,13 +185,10 @@ def _read(path: Path, passages: Sequence[Passage], opening: Opening, take: Calla
         backend = open_backend(opening.backend, store, None, opening.threads)
         try:
             engine = reading_engine(backend, longest)
-            formats: dict[str, int] = {}
-            for tensor in store.tensors.values():
-                formats[tensor.format] = formats.get(tensor.format, 0) + tensor.nbytes
             side = Side(
                 store.spec.name,
                 str(path),
-                max(formats, key=formats.__getitem__),
+                store.main_format,
                 store.total_bytes,
                 backend.capabilities().name,
                 *_speed(engine, passages[0].ids[:_PROMPT_TOKENS]),

@@ -129,10 +129,7 @@ def _drafter_bytes(spec: DrafterSpec) -> int:
 
 def file_bytes(spec: ModelSpec, formats: Mapping[str, str]) -> int:
     """All tensors of the text model as a file holds them."""
-    return sum(
-        math.prod(row.shape[:-1]) * get(formats.get(row.name, "f32")).row_bytes(row.shape[-1])
-        for row in text_tensors(spec)
-    )
+    return sum(get(formats.get(row.name, "f32")).nbytes(row.shape) for row in text_tensors(spec))
 
 
 def packed_file_bytes(spec: ModelSpec, formats: Mapping[str, str]) -> int:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +28,7 @@ from gemstead.machine.quiet import Watch
 from gemstead.machine.report import Measure, Report, Row, Sample
 from gemstead.spec.model import ModelSpec
 from gemstead.types import SamplingParams
+from gemstead.weights.mapped import Closing
 from gemstead.weights.store import Store, open_store
 
 Progress = Callable[[str], None]
@@ -73,7 +73,7 @@ class Probe(Protocol):
         ...
 
 
-class Subject:
+class Subject(Closing):
     """An open model to measure: its store, its backend, and an engine with room for the plan."""
 
     def __init__(self, store: Store, backend: Backend, plan: Plan, threads: int) -> None:
@@ -108,10 +108,7 @@ class Subject:
     @property
     def format(self) -> str:
         """The number format that holds most of the bytes."""
-        sizes: dict[str, int] = {}
-        for tensor in self.store.tensors.values():
-            sizes[tensor.format] = sizes.get(tensor.format, 0) + tensor.nbytes
-        return max(sizes, key=sizes.__getitem__)
+        return self.store.main_format
 
     def kv_live_bytes(self) -> int:
         """K/V held by live sequences, in whole pages."""
@@ -126,14 +123,6 @@ class Subject:
         self.engine.close()
         self.backend.close()
         self.store.close()
-
-    def __enter__(self) -> Subject:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_subject(

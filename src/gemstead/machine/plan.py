@@ -210,7 +210,8 @@ def _choice(variant: str, name: str, host: Host, load: Load, task: Task, drafter
         why="",
         memory_option=_memory_option(spec, held, load, host.free_bytes - in_file),
     )
-    problem = next(_problems(made, spec, host, load, task), None)
+    mapped = addresses(spec, formats, held, host.cores)
+    problem = next(_problems(made, spec, host, load, task, mapped), None)
     if problem is None:
         return replace(made, why=f"{_gb(host.free_bytes - held.total)} of memory stay free")
     return replace(made, verdict=problem[0], reason=problem[1], why=problem[2])
@@ -233,9 +234,9 @@ def _memory_option(spec: ModelSpec, held: Footprint, load: Load, free_bytes: int
 
 
 def _problems(
-    choice: Choice, spec: ModelSpec, host: Host, load: Load, task: Task
+    choice: Choice, spec: ModelSpec, host: Host, load: Load, task: Task, mapped: tuple[int, int]
 ) -> Iterator[tuple[Verdict, str, str]]:
-    """What speaks against a choice, the worst first."""
+    """What speaks against a choice, the worst first; `mapped`: the least and the most it may map."""
     if task.needs == "audio" and spec.audio is None:
         yield "no", "cannot hear", "knows text and images, no sound"
     if task.needs is not None and task.needs not in NativeBackend.media:
@@ -247,8 +248,7 @@ def _problems(
         yield "no", "memory", f"needs {_gb(held.total)} of memory, {_gb(free)} free"
     if host.disk_bytes is not None and choice.download_bytes > host.disk_bytes:
         yield "no", "disk", f"needs {_gb(choice.download_bytes)} of disk, {_gb(host.disk_bytes)} free"
-    formats = mix_formats(text_tensors(spec), choice.format)
-    least, most = addresses(spec, formats, held, host.cores)
+    least, most = mapped
     if host.address_bytes is not None and least > host.address_bytes:
         yield "no", "ulimit", f"maps {_gb(least)}, ulimit -v allows {_gb(host.address_bytes)}"
     if host.address_bytes is not None and most > host.address_bytes:

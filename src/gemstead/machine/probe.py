@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from gemstead.backend.native.cores import usable_cores
 from gemstead.errors import BackendError
 from gemstead.machine.memory import available_bytes, total_bytes
+from gemstead.weights.mapped import Closing
 
 # The extensions that decide how fast a matrix product can be, best first; names of /proc/cpuinfo.
 _ISA = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp", "asimd")
@@ -95,7 +95,7 @@ class Reading:
     operations_s: float
 
 
-class Prober:
+class Prober(Closing):
     """Both probes on `threads` threads over `size_bytes` of memory (less where little is left)."""
 
     def __init__(self, threads: int, size_bytes: int) -> None:
@@ -155,14 +155,6 @@ class Prober:
             if pipe is not None:
                 with suppress(OSError):  # a question that was never read
                     pipe.close()
-
-    def __enter__(self) -> Prober:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def memory_rate(threads: int, size_bytes: int) -> float:

@@ -7,7 +7,6 @@ constants. Above: plan.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from gemstead.engine.options import EngineOptions
@@ -40,10 +39,7 @@ class Speed:
     def __init__(
         self, spec: ModelSpec, formats: Mapping[str, str], kv_bytes_per_token: Sequence[int], rates: Rates
     ) -> None:
-        sizes = {
-            row.name: math.prod(row.shape[:-1]) * get(formats.get(row.name, "f32")).row_bytes(row.shape[-1])
-            for row in text_tensors(spec)
-        }
+        sizes = {row.name: get(formats.get(row.name, "f32")).nbytes(row.shape) for row in text_tensors(spec)}
         self._costs = Costs(spec, sizes, kv_bytes_per_token)
         self._kernels = {name: rates.kernel(formats.get(name, "f32")) for name in sizes}
         self._rates = rates

@@ -12,13 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from gemstead.errors import WeightsError
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import TensorSpec, dense_linears, is_ignorable
 from gemstead.weights.adapter_config import Settings, read_settings
-from gemstead.weights.mapped import StoredTensor, brief, listed
+from gemstead.weights.mapped import Closing, StoredTensor, brief, listed
 from gemstead.weights.safetensors import SafetensorsFile, read_safetensors
 from gemstead.weights.tensor import Tensor
 
@@ -66,7 +65,7 @@ class LowRank:
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Adapter(Closing):
     """An opened adapter: its terms by the canonical names of the linears. Close it, or use it in `with`.
 
     `digest` is a hash of all that decides its results. `passed_over` counts matrices for the encoders of
@@ -92,17 +91,6 @@ class Adapter:
     def close(self) -> None:
         """Unmap the file."""
         self.source.close()
-
-    def __enter__(self) -> Adapter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_adapter(path: str | Path, spec: ModelSpec) -> Adapter:

@@ -6,7 +6,8 @@ Refuses formats it has no row for, by name. Read by gguf.py, safetensors.py and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -53,6 +54,10 @@ class Format:
                 f"a row of {width} values cannot be {self.name}: it is not a multiple of {self.block}"
             )
         return width // self.block * self.block_bytes
+
+    def nbytes(self, shape: Sequence[int]) -> int:
+        """Bytes of a tensor, slowest axis first; WeightsError unless its rows are whole blocks."""
+        return math.prod(shape[:-1]) * self.row_bytes(shape[-1]) if shape else self.block_bytes
 
     def unpack(self, blocks: Bytes) -> Floats:
         """Blocks uint8 [n, block_bytes] as float32 [n, block]."""

@@ -14,7 +14,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,20 @@ def plain_os_error(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "no such file (or a link to one that is gone)"
     return (error.strerror or str(error)).lower()
+
+
+class Closing:
+    """What `with` closes at its end."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class MappedFile:

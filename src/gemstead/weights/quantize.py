@@ -12,9 +12,8 @@ import math
 import os
 import secrets
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from gemstead.errors import WeightsError
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import TensorSpec, drafter_tensors, text_tensors
+from gemstead.weights.ahead import in_order
 from gemstead.weights.formats import Format, get
 from gemstead.weights.gguf import GgufFile, raw_metadata
 from gemstead.weights.gguf_write import Raw, Value, write_gguf
@@ -43,7 +43,7 @@ Importance = Mapping[str, Floats]
 Seen = Callable[[int], None]
 _Converted = tuple[Bytes, float, float, float]  # packed; squares of values, of errors; largest error
 
-_CHUNK_VALUES = 1 << 20  # converted by one thread at a time, where a row is not longer
+_COPIED_BYTES = 1 << 20  # at a time
 _SPARE_BYTES = 64 << 20  # of disk, for the head of the file and for others
 _OWN_KEYS = ("general.alignment", "general.file_type", "general.quantization_version")
 _DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -309,44 +309,24 @@ class _Work:
     def _copied(self, piece: _Piece) -> Iterator[Bytes]:
         (part,) = piece.tensor.parts
         flat = part.raw().reshape(-1)
-        for start in range(0, part.nbytes, _CHUNK_VALUES):
-            chunk = flat[start : start + _CHUNK_VALUES]
+        for start in range(0, part.nbytes, _COPIED_BYTES):
+            chunk = flat[start : start + _COPIED_BYTES]
             yield chunk
             part.file.release(part.start + start, len(chunk))
             self.seen(len(chunk))
 
     def _converted(self, piece: _Piece) -> Iterator[Bytes]:
         tensor = piece.tensor
-        length = tensor.shape[0]
-        step = max(1, _CHUNK_VALUES * length // math.prod(tensor.shape))
         wanted = self.importance.get(piece.row.name) if piece.row is not None else None
-        spans = [(start, min(start + step, length)) for start in range(0, length, step)]
+        spans = tensor.spans()
         jobs = (lambda span=span: _convert(piece, span, wanted) for span in spans)
-        for (start, stop), (packed, squares, errors, largest) in zip(
-            spans, self._in_order(jobs), strict=True
-        ):
+        results = in_order(self.pool, jobs, self.ahead)
+        for span, (packed, squares, errors, largest) in zip(spans, results, strict=True):
             piece.squares += squares
             piece.error_squares += errors
             piece.largest_error = max(piece.largest_error, largest)
             yield packed
-            for part in tensor.parts:  # else the source's pages would count as our memory
-                row_bytes = part.nbytes // part.shape[0]
-                part.file.release(part.start + start * row_bytes, (stop - start) * row_bytes)
-            self.seen(tensor.nbytes * stop // length - tensor.nbytes * start // length)
-
-    def _in_order(self, jobs: Iterable[Callable[[], _Converted]]) -> Iterator[_Converted]:
-        """The results of jobs that run in the pool, a few ahead."""
-        waiting: deque[Future[_Converted]] = deque()
-        try:
-            for job in jobs:
-                waiting.append(self.pool.submit(job))
-                if len(waiting) > self.ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+            self.seen(tensor.release(*span))
 
 
 def _convert(piece: _Piece, span: tuple[int, int], importance: Floats | None) -> _Converted:

@@ -6,15 +6,12 @@ Above: cli/verify.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from gemstead.weights.store import Store
 from gemstead.weights.tensor import Tensor
-
-_CHUNK_VALUES = 1 << 20
 
 
 def faulty_values(store: Store, seen: Callable[[int], None] = lambda _: None) -> list[str]:
@@ -28,18 +25,12 @@ def faulty_values(store: Store, seen: Callable[[int], None] = lambda _: None) ->
 
 
 def _fault(tensor: Tensor, seen: Callable[[int], None]) -> str | None:
-    length = tensor.shape[0]
-    step = max(1, _CHUNK_VALUES * length // math.prod(tensor.shape))
     wrong, peak = 0, 0.0
-    for start in range(0, length, step):
-        stop = min(start + step, length)
+    for start, stop in tensor.spans():
         values = tensor.float32(start, stop)
         wrong += values.size - int(np.count_nonzero(np.isfinite(values)))
         peak = max(peak, float(np.abs(values).max()))  # NaN: counted above
-        for part in tensor.parts:  # else all of the file would lie in memory
-            row_bytes = part.nbytes // part.shape[0]
-            part.file.release(part.start + start * row_bytes, (stop - start) * row_bytes)
-        seen(tensor.nbytes * stop // length - tensor.nbytes * start // length)
+        seen(tensor.release(start, stop))
     if wrong:
         return f"holds {wrong:,} values that are NaN or infinite"
     if peak == 0 and len(tensor.shape) > 1:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from gemstead.errors import ConfigError, WeightsError
@@ -26,7 +25,7 @@ from gemstead.weights.bind import bind, in_gguf, in_safetensors
 from gemstead.weights.gguf import GgufFile, read_gguf
 from gemstead.weights.jsonfile import read_object
 from gemstead.weights.locate import Located, locate
-from gemstead.weights.mapped import brief
+from gemstead.weights.mapped import Closing, brief
 from gemstead.weights.safetensors import SafetensorsFile, read_safetensors, read_sharded
 from gemstead.weights.sampling import from_generation_config, from_metadata
 from gemstead.weights.tensor import Tensor
@@ -38,7 +37,7 @@ _MAX_TEMPLATE_BYTES = 1 << 20  # Gemma 4's has 16 kB
 
 
 @dataclass(frozen=True)
-class Store:
+class Store(Closing):
     """An opened model: spec, tensors, and what else its files say. Close it, or use it in `with`.
 
     `tokenizer_json` is the path of a Hugging Face tokenizer beside the weights, if there is one;
@@ -60,6 +59,14 @@ class Store:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
+    def main_format(self) -> str:
+        """The number format that holds most of the bytes."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            sizes[tensor.format] = sizes.get(tensor.format, 0) + tensor.nbytes
+        return max(sizes, key=sizes.__getitem__)
+
+    @property
     def has_tokenizer(self) -> bool:
         """Whether text can be turned into ids: a tokenizer.json, or a vocabulary inside a GGUF."""
         if isinstance(self.source, GgufFile):
@@ -73,17 +80,6 @@ class Store:
     def close(self) -> None:
         """Unmap the files; tensors must not be read after this."""
         self.source.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_store(path: str | Path) -> Store:

@@ -74,12 +74,24 @@ class Tensor:
         """Whether no value is NaN or infinite; looks at all of them, a few rows at a time."""
         if len(self.shape) < 2:
             return all(part.format.is_finite(part.raw()) for part in self.parts)
-        step = max(1, _CHUNK_VALUES * self.shape[0] // math.prod(self.shape))
         return all(
-            part.format.is_finite(raw[start : start + step])
+            part.format.is_finite(raw[start:stop])
             for part, raw in zip(self.parts, self.raw(), strict=True)
-            for start in range(0, len(raw), step)
+            for start, stop in self.spans()
         )
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The leading axis in pieces of about a million values, an entry at least."""
+        length = self.shape[0]
+        step = max(1, _CHUNK_VALUES * length // math.prod(self.shape))
+        return [(start, min(start + step, length)) for start in range(0, length, step)]
+
+    def release(self, start: int, stop: int) -> int:
+        """Let the system have the memory of these entries' bytes, which would count as ours; how many."""
+        for part in self.parts:
+            row_bytes = part.nbytes // part.shape[0]
+            part.file.release(part.start + start * row_bytes, (stop - start) * row_bytes)
+        return self.nbytes * stop // self.shape[0] - self.nbytes * start // self.shape[0]
 
     def int64(self) -> npt.NDArray[np.int64]:
         """The values of an integer tensor; WeightsError for any other."""

@@ -39,12 +39,7 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """Bytes the tensor takes; WeightsError when its rows are not whole blocks."""
-        if not self.shape:
-            return self.format.block_bytes
-        rows = 1
-        for extent in self.shape[:-1]:
-            rows *= extent
-        return rows * self.format.row_bytes(self.shape[-1])
+        return self.format.nbytes(self.shape)
 
     def write_to(self, file: BinaryIO) -> None:
         """Write the chunks; WeightsError when they are not exactly `nbytes`."""

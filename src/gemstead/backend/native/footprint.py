@@ -6,7 +6,6 @@ forward the sizes that native/src asks of its scratch (a test holds both against
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,7 +51,7 @@ def held_weights(spec: ModelSpec | DrafterSpec, formats: Mapping[str, str]) -> H
     tables = []
     for tensor in tensors:
         name, fmt = formats[tensor.name], get(formats[tensor.name])
-        in_file = math.prod(tensor.shape[:-1]) * fmt.row_bytes(tensor.shape[-1])
+        in_file = fmt.nbytes(tensor.shape)
         if len(tensor.shape) > 1 and tensor.name in multiplied:
             if is_packed(name):
                 packed += packed_bytes(name, tensor.shape)

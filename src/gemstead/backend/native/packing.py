@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from gemstead.backend.native.library import address, check, library
 from gemstead.weights import formats
+from gemstead.weights.ahead import in_order
 from gemstead.weights.fingerprint import fingerprint
 from gemstead.weights.packed_file import PackedCache, default_folder
 
@@ -74,16 +75,10 @@ def _packed(tensors: list[Tensor], threads: int) -> Iterator[Bytes]:
     if sum(tensor.nbytes for tensor in tensors) < _KEPT_BYTES:  # over before threads would have begun
         yield from map(_pack, tensors)
         return
-    from concurrent.futures import Future, ThreadPoolExecutor  # loads logging: a big model's matter
+    from concurrent.futures import ThreadPoolExecutor  # loads logging: a big model's matter
 
-    waiting: deque[Future[Bytes]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for tensor in tensors:
-            waiting.append(pool.submit(_pack, tensor))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(pool, (partial(_pack, tensor) for tensor in tensors), threads)
 
 
 def _pack(tensor: Tensor) -> Bytes:
