@@ -1,6 +1,6 @@
 // Rows of activations as the quantized matrix kernels read them: int8 in blocks of 32 with a scale each.
 //
-// Tokens lie in tiles of 4, the last tile holding what is left (w tokens). In the tile that begins with
+// Tokens lie in tiles of at most 4 (w tokens). In the tile that begins with
 // token t0:  q [blocks][w][32] from q + t0*blocks*32;  scale, sum_scaled [blocks][w] from + t0*blocks;
 // eight [blocks][w] = 8 * sum of the block's q;  halves [blocks][w][2] = 32 * sum of each half block.
 // Values are in [-127, 127]: -128 would overflow a product of pairs in int16.
@@ -23,10 +23,10 @@ struct Activations {
     int blocks;  // of 32 columns
     int tokens;
 
-    // The tile that begins with token t0 (a multiple of kTile).
-    Activations tile(int t0) const noexcept {
+    // The tile that begins with token t0, of those up to `end` that meet the same matrix.
+    Activations tile(int t0, int end) const noexcept {
         const int64_t at = static_cast<int64_t>(t0) * blocks;
-        const int w = tokens - t0 < kTile ? tokens - t0 : kTile;
+        const int w = end - t0 < kTile ? end - t0 : kTile;
         return {q + at * kBlock, scale + at, sum_scaled + at, eight + at, halves + 2 * at, blocks, w};
     }
 };

@@ -33,6 +33,8 @@ void Model::feed_forward(const gs_layer& layer, const float* x, const Rows& all,
 
 namespace {
 
+constexpr size_t kPicksAtOnce = 256;  // rows of experts whose inputs and answers are held together
+
 struct Pick {
     int expert;
     int row;
@@ -68,7 +70,7 @@ std::vector<Pick> picks_of(const gs_layer& layer, float* score, int rows) {
 
 // The weighted sum of each row's experts, y [rows][D].
 void Model::experts(const gs_layer& layer, const float* x, const Rows& all, float* y) {
-    const int width = spec_.hidden_size, inner = layer.expert_size, rows = all.count();
+    const int width = spec_.hidden_size, rows = all.count();
     float* h = h_.get(static_cast<int64_t>(rows) * width);
     const auto down = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
     norm_rows(x, layer.router_scale, rows, width, h);
@@ -80,33 +82,46 @@ void Model::experts(const gs_layer& layer, const float* x, const Rows& all, floa
     norm_rows(x, layer.pre_feedforward_norm_2, rows, width, h);
     std::fill(y, y + static_cast<int64_t>(rows) * width, 0.0f);
     for (size_t begin = 0, end = 0; begin < picks.size(); begin = end) {
-        while (end < picks.size() && picks[end].expert == picks[begin].expert) ++end;
-        const int count = static_cast<int>(end - begin), expert = picks[begin].expert;
-        float* own = picked_.get(static_cast<int64_t>(count) * width);
-        for (int i = 0; i < count; ++i)
-            std::memcpy(own + static_cast<int64_t>(i) * width,
-                        h + static_cast<int64_t>(picks[begin + static_cast<size_t>(i)].row) * width,
-                        sizeof(float) * static_cast<size_t>(width));
-        expert_in_.set(own, count, width);
-        const gs_matrix& both = layer.expert_gate_up;
-        float* pair = up_.get(static_cast<int64_t>(count) * 2 * inner);
-        linear(threads_, both, expert_in_, pair, 2 * inner, 0, 2 * inner, expert);
-        float* gate = gate_.get(static_cast<int64_t>(count) * inner);
-        each_row(count, [&](int t) noexcept {
-            const float* from = pair + static_cast<int64_t>(t) * 2 * inner;
-            float* to = gate + static_cast<int64_t>(t) * inner;
-            std::memcpy(to, from, sizeof(float) * static_cast<size_t>(inner));
-            rows_.gelu_mul(to, from + inner, inner);
-        });
-        inner_in_.set(gate, count, inner);
-        float* answer = q_.get(static_cast<int64_t>(count) * width);
-        linear(threads_, layer.expert_down, inner_in_, answer, width, 0, width, expert);
-        for (int i = 0; i < count; ++i) {
-            const Pick& pick = picks[begin + static_cast<size_t>(i)];
-            float* to = y + static_cast<int64_t>(pick.row) * width;
-            for (int d = 0; d < width; ++d) to[d] += pick.weight * answer[static_cast<int64_t>(i) * width + d];
+        std::vector<Part> parts;
+        std::vector<int> from;
+        while (end < picks.size()) {  // one expert more, as long as few rows are at work
+            size_t next = end;
+            while (next < picks.size() && picks[next].expert == picks[end].expert) ++next;
+            if (end > begin && next - begin > kPicksAtOnce) break;
+            parts.push_back({picks[end].expert, static_cast<int>(end - begin), static_cast<int>(next - begin)});
+            for (; end < next; ++end) from.push_back(picks[end].row);
         }
+        expert_in_.gather(h, from.data(), parts, width);
+        const float* answer = answer_of(layer, parts);
+        // Each column by itself: a row adds its experts in ascending order.
+        const int slices = 4 * threads_.count(), columns = (width + slices - 1) / slices;
+        threads_.run(slices, [&](int slice, int) noexcept {
+            const int first = slice * columns, last = std::min(width, first + columns);
+            for (size_t i = begin; i < end; ++i) {
+                float* to = y + static_cast<int64_t>(picks[i].row) * width;
+                const float* own = answer + static_cast<int64_t>(i - begin) * width;
+                for (int d = first; d < last; ++d) to[d] += picks[i].weight * own[d];
+            }
+        });
     }
+}
+
+// What the experts of the parts of expert_in_ answer, [rows][D].
+const float* Model::answer_of(const gs_layer& layer, const std::vector<Part>& parts) {
+    const int width = spec_.hidden_size, inner = layer.expert_size, count = parts.back().end;
+    float* pair = up_.get(static_cast<int64_t>(count) * 2 * inner);
+    linear(threads_, layer.expert_gate_up, expert_in_, pair, 2 * inner, 0, 2 * inner);
+    float* gate = gate_.get(static_cast<int64_t>(count) * inner);
+    each_row(count, [&](int t) noexcept {
+        const float* from = pair + static_cast<int64_t>(t) * 2 * inner;
+        float* to = gate + static_cast<int64_t>(t) * inner;
+        std::memcpy(to, from, sizeof(float) * static_cast<size_t>(inner));
+        rows_.gelu_mul(to, from + inner, inner);
+    });
+    inner_in_.set(gate, parts, inner);
+    float* answer = q_.get(static_cast<int64_t>(count) * width);
+    linear(threads_, layer.expert_down, inner_in_, answer, width, 0, width);
+    return answer;
 }
 
 }  // namespace gs

@@ -3,6 +3,7 @@
 #include "linear.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "../kernels/quantize/quantize.h"
 
@@ -16,25 +17,45 @@ FloatFormat float_format(int32_t format) noexcept {
     return format == kF32 ? FloatFormat::f32 : format == kF16 ? FloatFormat::f16 : FloatFormat::bf16;
 }
 
+// How an input's parts, their rows and a matrix's units are shared out: the same for every part, by an average one.
+struct Shares {
+    int token_chunks;
+    int64_t group;   // units of a chunk
+    int64_t groups;  // of one part's rows
+
+    Shares(const Input& x, int most_tokens, int64_t units, int64_t unit_work, int threads) noexcept {
+        int widest = 0;
+        for (const Part& part : x.parts()) widest = std::max(widest, part.end - part.begin);
+        const auto parts = static_cast<int>(x.parts().size());
+        token_chunks = (widest + most_tokens - 1) / most_tokens;
+        const int tokens = std::max(1, std::min(x.tokens() / parts, most_tokens));
+        group = units_per_chunk(units, unit_work * tokens, threads);
+        groups = (units + group - 1) / group;
+    }
+    int count(const Input& x) const noexcept {
+        return static_cast<int>(groups * token_chunks * static_cast<int64_t>(x.parts().size()));
+    }
+};
+
 void packed_linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t stride, int64_t first,
-                   int64_t last, int copy) {
+                   int64_t last) {
     const PackedFormat format = packed_format(w.format);
     const Activations& a = x.quantized(threads);
     const int64_t strip = strip_bytes(format, w.columns), strips_a_copy = (w.rows + kStrip - 1) / kStrip;
-    const uint8_t* data = static_cast<const uint8_t*>(w.data) + copy * strips_a_copy * strip;
     const int64_t begin = first / kStrip, end = (last + kStrip - 1) / kStrip;
-    const int token_chunks = (a.tokens + kChunkTokens - 1) / kChunkTokens;
-    const int64_t work = w.columns * kStrip * std::min(a.tokens, kChunkTokens);
-    const int64_t group = units_per_chunk(end - begin, work, threads.count());
-    const int64_t groups = (end - begin + group - 1) / group;
-    threads.run(static_cast<int>(groups * token_chunks), [&](int chunk, int) noexcept {
-        const int t0 = static_cast<int>(chunk / groups) * kChunkTokens, t1 = std::min(a.tokens, t0 + kChunkTokens);
-        const int64_t from = begin + chunk % groups * group, to = std::min(end, from + group);
+    const Shares shares(x, kChunkTokens, end - begin, w.columns * kStrip, threads.count());
+    threads.run(shares.count(x), [&](int chunk, int) noexcept {
+        const int64_t row_chunk = chunk / shares.groups;
+        const Part& part = x.parts()[static_cast<size_t>(row_chunk / shares.token_chunks)];
+        const int t0 = part.begin + static_cast<int>(row_chunk % shares.token_chunks) * kChunkTokens;
+        const int t1 = std::min(part.end, t0 + kChunkTokens);
+        const uint8_t* data = static_cast<const uint8_t*>(w.data) + part.copy * strips_a_copy * strip;
+        const int64_t from = begin + chunk % shares.groups * shares.group, to = std::min(end, from + shares.group);
         for (int64_t s = from; s < to; ++s) {
             const int64_t row = s * kStrip;
             const bool whole = row >= first && row + kStrip <= last;
             for (int t = t0; t < t1; t += kTile) {
-                const Activations tile = a.tile(t);
+                const Activations tile = a.tile(t, t1);
                 if (whole) {
                     format.run(data + s * strip, tile, y + t * stride + row - first, stride);
                     continue;
@@ -56,6 +77,15 @@ int64_t units_per_chunk(int64_t units, int64_t work, int threads) noexcept {
     return std::max<int64_t>(1, std::min(enough, units / (4 * threads)));
 }
 
+const float* Input::rows() {
+    if (!from_) return x_;
+    float* own = gathered_.get(tokens_ * columns_);
+    for (int t = 0; t < tokens_; ++t)
+        std::memcpy(own + t * columns_, row(t), sizeof(float) * static_cast<size_t>(columns_));
+    x_ = own, from_ = nullptr;
+    return own;
+}
+
 const Activations& Input::quantized(Threads& threads) {
     if (quantized_) return view_;
     static const Quantize quantize = pick(quantize_table(), isa());
@@ -63,30 +93,38 @@ const Activations& Input::quantized(Threads& threads) {
     const int64_t count = static_cast<int64_t>(blocks) * tokens_;
     view_ = {q_.get(count * kBlock), scale_.get(count), sum_.get(count), eight_.get(count),
              halves_.get(2 * count), blocks,            tokens_};
-    const int chunk_tokens = kTile * static_cast<int>(std::max<int64_t>(1, 16384 / std::max<int64_t>(1, columns_)));
-    threads.run((tokens_ + chunk_tokens - 1) / chunk_tokens, [&](int chunk, int) noexcept {
-        for (int t = chunk * chunk_tokens; t < std::min(tokens_, (chunk + 1) * chunk_tokens); ++t)
-            quantize(x_ + t * columns_, view_.tile(t / kTile * kTile), t % kTile);
+    tiles_.clear();
+    for (const Part& part : parts_)
+        for (int t = part.begin; t < part.end; t += kTile) tiles_.push_back({t, part.end});
+    const int tiles = static_cast<int>(tiles_.size());
+    const int group = static_cast<int>(std::max<int64_t>(1, 16384 / std::max<int64_t>(1, columns_)));
+    threads.run((tiles + group - 1) / group, [&](int chunk, int) noexcept {
+        for (int i = chunk * group; i < std::min(tiles, (chunk + 1) * group); ++i) {
+            const Tile at = tiles_[static_cast<size_t>(i)];
+            const Activations tile = view_.tile(at.begin, at.end);
+            for (int t = 0; t < tile.tokens; ++t) quantize(row(at.begin + t), tile, t);
+        }
     });
     quantized_ = true;
     return view_;
 }
 
-void linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t stride, int64_t first, int64_t last,
-            int copy) {
+void linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t stride, int64_t first, int64_t last) {
     if (!x.tokens() || first >= last) return;
-    if (w.packed) return packed_linear(threads, w, x, y, stride, first, last, copy);
+    if (w.packed) return packed_linear(threads, w, x, y, stride, first, last);
     static const MatmulFloat matmul = pick(matmul_float_table(), isa());
     const FloatFormat format = float_format(w.format);
     const int64_t row_bytes = w.columns * file_format(w.format).bytes;
-    const uint8_t* data = static_cast<const uint8_t*>(w.data) + (copy * w.rows + first) * row_bytes;
+    const float* rows = x.rows();
     constexpr int kRows = 4;  // a tile of the kernel
-    const int64_t units = (last - first + kRows - 1) / kRows;
-    const int64_t group = units_per_chunk(units, w.columns * kRows * x.tokens(), threads.count()) * kRows;
-    threads.run(static_cast<int>((last - first + group - 1) / group), [&](int chunk, int) noexcept {
-        const int64_t from = chunk * group, to = std::min(last - first, from + group);
-        matmul(format, data + from * row_bytes, static_cast<int>(to - from), w.columns, x.rows(), x.columns(),
-               x.tokens(), y + from, stride);
+    const Shares shares(x, x.tokens(), (last - first + kRows - 1) / kRows, w.columns * kRows, threads.count());
+    threads.run(shares.count(x), [&](int chunk, int) noexcept {
+        const Part& part = x.parts()[static_cast<size_t>(chunk / shares.groups)];
+        const int64_t from = chunk % shares.groups * shares.group * kRows;
+        const int64_t to = std::min(last - first, from + shares.group * kRows);
+        const uint8_t* data = static_cast<const uint8_t*>(w.data) + (part.copy * w.rows + first + from) * row_bytes;
+        matmul(format, data, static_cast<int>(to - from), w.columns, rows + part.begin * x.columns(), x.columns(),
+               part.end - part.begin, y + part.begin * stride + from, stride);
     });
 }
 

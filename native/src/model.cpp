@@ -70,7 +70,7 @@ int64_t Model::work_bytes() const noexcept {
     int64_t total = 0;
     for (const Input* input : {&hidden_in_, &attention_in_, &inner_in_, &expert_in_}) total += input->bytes();
     for (const Scratch<float>* scratch : {&x_, &h_, &q_, &k_, &v_, &y_, &blended_, &gate_, &up_, &kept_, &table_,
-                                          &context_, &partials_, &routed_, &picked_, &answers_})
+                                          &context_, &partials_, &routed_, &answers_})
         total += scratch->bytes();
     return total;
 }

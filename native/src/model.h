@@ -98,6 +98,7 @@ private:
     void attend(const gs_layer& layer, const float* q, const Context& context, const Cache& cache, float* out);
     void feed_forward(const gs_layer& layer, const float* x, const Rows& rows, float* y);
     void experts(const gs_layer& layer, const float* x, const Rows& rows, float* y);
+    const float* answer_of(const gs_layer& layer, const std::vector<Part>& parts);
     // linear(), and for each row the term of its adapter.
     void project(const gs_matrix& w, Input& x, const Rows& rows, float* y) {
         project(w, x, rows, y, w.rows, 0, w.rows);
@@ -118,7 +119,7 @@ private:
     std::vector<Adapter> adapters_;
     Input hidden_in_, attention_in_, inner_in_, expert_in_, adapter_in_;
     Scratch<float> x_, h_, q_, k_, v_, y_, blended_, gate_, up_, kept_, table_, context_;
-    Scratch<float> partials_, routed_, picked_, answers_, gathered_, low_;
+    Scratch<float> partials_, routed_, answers_, gathered_, low_;
 };
 
 // The rotation of one head's values in place: pairs (i, i + dim/2) for i < pairs.

@@ -31,6 +31,7 @@ from gemstead.server.serving import GRACE_S, PORT, Bound, Ending, listen
 from gemstead.server.serving import serve as serve_until_stopped
 from gemstead.server.shelf import WAITING, Shelf, Terms
 from gemstead.spec.model import ModelSpec
+from gemstead.weights.fingerprint import fingerprint
 from gemstead.weights.store import open_store
 
 OLLAMA_PORT = 11434
@@ -187,6 +188,12 @@ def _offer(name: str, path: str, aliases: tuple[str, ...], options: Options, scr
     """A model as its files describe it; opening it is for later."""
     with open_store(path_of(path)) as store:
         spec, weights_bytes = store.spec, store.total_bytes
+        about: dict[str, Any] = {
+            "container": store.kind,
+            "format": store.main_format,
+            "digest": fingerprint(store),
+            "parameters": sum(math.prod(tensor.shape) for tensor in store.tensors.values()),
+        }
     if not isinstance(spec, ModelSpec):
         raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")
 
@@ -195,7 +202,7 @@ def _offer(name: str, path: str, aliases: tuple[str, ...], options: Options, scr
         screen.say(model.note)
         return model
 
-    return Offer(name, opened, spec, weights_bytes, aliases)
+    return Offer(name, opened, spec, weights_bytes, aliases, **about)
 
 
 def keep_alive_of(given: str | None, num_models: int) -> float:

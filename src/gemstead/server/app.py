@@ -87,6 +87,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["path"] != "/" and scope["path"].endswith("/"):  # a base URL that was joined carelessly
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         record = Record()
         scope.setdefault("state", {})["record"] = record
         began, status = time.perf_counter(), GONE

@@ -52,7 +52,7 @@ from gemstead.server.openai_messages import (
 )
 from gemstead.server.runner import Begin
 from gemstead.server.sampling import SAMPLING, check_num_ctx, sampling_of, think, with_logprobs
-from gemstead.server.served import Served
+from gemstead.server.served import Offer, Served
 from gemstead.server.shelf import Opened, Place
 from gemstead.types import (
     ROLES,
@@ -126,15 +126,6 @@ GENERATE = {
     "template": Field(refused("prompts follow Gemma's own template"), "refused"),
     "context": Field(refused("use /api/chat with the whole conversation"), "refused: use /api/chat"),
 }
-_DETAILS = {
-    "parent_model": "",
-    "format": "",
-    "family": "gemma4",
-    "families": ["gemma4"],
-    "parameter_size": "",
-    "quantization_level": "",
-}
-
 SHOW = {"model": Field(text, ""), "name": Field(text, ""), "verbose": Field(flag, "")}
 
 
@@ -272,6 +263,18 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
+def _details(offer: Offer) -> dict[str, Any]:
+    count = offer.parameters
+    return {
+        "parent_model": "",
+        "format": offer.container,
+        "family": "gemma4",
+        "families": ["gemma4"],
+        "parameter_size": f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.1f}M",
+        "quantization_level": offer.format.upper(),
+    }
+
+
 def _entry(place: Place, name: str) -> dict[str, Any]:
     since = datetime.fromtimestamp(place.offer.since, UTC).isoformat()
     return {
@@ -279,8 +282,8 @@ def _entry(place: Place, name: str) -> dict[str, Any]:
         "model": name,
         "modified_at": since,
         "size": place.offer.weights_bytes,
-        "digest": "",
-        "details": _DETAILS,
+        "digest": place.offer.digest,
+        "details": _details(place.offer),
     }
 
 
@@ -304,7 +307,7 @@ def _running(place: Place, opened: Opened) -> dict[str, Any]:
 def _description(place: Place) -> dict[str, Any]:
     spec = place.offer.spec
     return {
-        "details": _DETAILS,
+        "details": _details(place.offer),
         "capabilities": ["completion", "tools", "thinking"],
         "model_info": {
             "general.architecture": "gemma4",

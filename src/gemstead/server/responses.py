@@ -6,6 +6,7 @@ responses_replies.py writes, responses_store.py keeps.
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -205,7 +206,7 @@ def routes(desk: Desk, store: ResponseStore) -> list[Route]:
     async def respond(http: HttpRequest) -> Response:
         given, owner = read(await read_object(http), RESPONSES), salt_of(http)
         model, items, previous = need(given, "model"), items_of(given), given.get("previous_response_id")
-        before = [] if previous is None else store.conversation(owner, previous)
+        before = [] if previous is None else await to_thread(store.conversation, owner, previous)
         if before is None:
             raise _missing("previous_response_id")
 
@@ -227,13 +228,13 @@ def routes(desk: Desk, store: ResponseStore) -> list[Route]:
         return JSONResponse(encoder.whole(answers[0]))
 
     async def stored(http: HttpRequest) -> Response:
-        response = store.get(salt_of(http), http.path_params["id"])
+        response = await to_thread(store.get, salt_of(http), http.path_params["id"])
         if response is None:
             raise _missing("id")
         return JSONResponse(response)
 
     async def forget(http: HttpRequest) -> Response:
-        if not store.remove(salt_of(http), http.path_params["id"]):
+        if not await to_thread(store.remove, salt_of(http), http.path_params["id"]):
             raise _missing("id")
         return JSONResponse({"id": http.path_params["id"], "object": "response", "deleted": True})
 

@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Any
 
 MAX_STORED_BYTES = 64 << 20
-MAX_CHAIN = 1000  # turns of one conversation
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, owner BLOB NOT NULL,
     previous TEXT, items TEXT NOT NULL, response TEXT NOT NULL, bytes INTEGER NOT NULL
 )
+"""
+# A response and all before it, the first first. A previous one is always older: nothing goes round.
+_CHAIN = """
+WITH RECURSIVE chain(number, items, previous) AS (
+    SELECT number, items, previous FROM responses WHERE id = ? AND owner = ?
+    UNION ALL
+    SELECT r.number, r.items, r.previous FROM responses r JOIN chain c
+    ON r.id = c.previous AND r.owner = ? AND r.number < c.number
+)
+SELECT items, previous FROM chain ORDER BY number
 """
 
 
@@ -65,18 +74,11 @@ class ResponseStore:
 
     def conversation(self, owner: bytes, response_id: str) -> list[Any] | None:
         """All items up to a response, from the first; None where any of it is not there (any more)."""
-        turns: list[list[Any]] = []
-        following: str | None = response_id
-        while following is not None and len(turns) < MAX_CHAIN:
-            with self._lock:
-                row = self._database.execute(
-                    "SELECT items, previous FROM responses WHERE id = ? AND owner = ?", (following, owner)
-                ).fetchone()
-            if row is None:
-                return None
-            turns.append(json.loads(row[0]))
-            following = row[1]
-        return [item for turn in reversed(turns) for item in turn]
+        with self._lock:
+            rows = self._database.execute(_CHAIN, (response_id, owner, owner)).fetchall()
+        if not rows or rows[0][1] is not None:
+            return None
+        return [item for items, _ in rows for item in json.loads(items)]
 
     def remove(self, owner: bytes, response_id: str) -> bool:
         """Forget a response; whether it was there."""

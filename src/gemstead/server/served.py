@@ -46,13 +46,20 @@ class OpenModel(Protocol):
 
 @dataclass(frozen=True)
 class Offer:
-    """A model under its name and its aliases. `open` takes the most bytes that its K/V may have."""
+    """A model under its name and its aliases. `open` takes the most bytes that its K/V may have.
+
+    What only describes it: the file's kind of container and number format, its hash, how many weights it has.
+    """
 
     name: str
     open: Callable[[int], OpenModel]
     spec: ModelSpec
     weights_bytes: int
     aliases: tuple[str, ...] = ()
+    container: str = ""
+    format: str = ""
+    digest: str = ""
+    parameters: int = 0
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -17,6 +17,7 @@ from gemstead.weights.formats import get
 
 # native/src/attention.cpp: positions of a split, query rows of a tile, keys at a time, and in float32.
 _SPLIT, _TILE_ROWS, _KEYS, _EXPANDED, _GAP = 512, 32, 64, 8, 16
+_PICKS_AT_ONCE = 256  # native/src/feed_forward.cpp
 _FLOAT = 4
 
 
@@ -102,10 +103,14 @@ def work_bytes(spec: ModelSpec, formats: Mapping[str, str], work: Work) -> int:
     floats = 2 * most * width  # x, h
     floats += outputs * width  # kept
     floats += max(rows) * width  # y
-    floats += 2 * max(n * _heads(x) for n, x in zip(rows, spec.layers, strict=True))  # q, blended
+    met = [_met(x, n) for n, x in zip(rows, spec.layers, strict=True)]
+    heads = max(n * _heads(x) for n, x in zip(rows, spec.layers, strict=True))
+    floats += max(heads, *(n * width for n in met)) + heads  # q, blended
     floats += 2 * most * max(p.num_kv_heads * p.head_dim for p in spec.pools)  # k, v
     wide = max(n * x.intermediate_size for n, x in zip(rows, spec.layers, strict=True))
-    floats += max(wide, max(rows) * spec.hidden_size_per_layer_input) + wide  # gate, up
+    expert = max(n * _expert_size(x) for n, x in zip(met, spec.layers, strict=True))
+    floats += max(wide, expert, max(rows) * spec.hidden_size_per_layer_input)  # gate
+    floats += max(wide, 2 * expert)  # up
     floats += _per_layer_floats(spec, formats, most, outputs)
     floats += _expert_floats(spec, max(rows))
     floats += max(_attention_floats(x, work, n) for n, x in zip(rows, spec.layers, strict=True))
@@ -129,10 +134,19 @@ def _per_layer_floats(spec: ModelSpec, formats: Mapping[str, str], rows: int, ou
     return max(rows * before, outputs * after) + max(rows * read_before, outputs * read_after)
 
 
+def _expert_size(layer: LayerSpec) -> int:
+    return layer.moe.intermediate_size if layer.moe else 0
+
+
+def _met(layer: LayerSpec, rows: int) -> int:
+    """Rows of experts at work together, at most (native/src/feed_forward.cpp, kPicksAtOnce)."""
+    return min(rows * layer.moe.top_k_experts, max(rows, _PICKS_AT_ONCE)) if layer.moe else 0
+
+
 def _expert_floats(spec: ModelSpec, rows: int) -> int:
-    """routed, picked and answers; picked at its most."""
+    """routed and answers."""
     experts = max((x.moe.num_experts for x in spec.layers if x.moe), default=0)
-    return rows * (experts + 2 * spec.hidden_size) if experts else 0
+    return rows * (experts + spec.hidden_size) if experts else 0
 
 
 def _attention_floats(layer: LayerSpec, work: Work, rows: int) -> int:
@@ -165,7 +179,7 @@ def _input_bytes(spec: ModelSpec, formats: Mapping[str, str], most: int, rows: l
     def size(values: int) -> int:
         return values + values // 32 * (3 * _FLOAT + 2 * _FLOAT)  # scale, sum, eight; halves
 
-    hidden = attention = inner = expert = 0
+    hidden = attention = inner = expert = gathered = 0
     for n, layer in zip(rows, spec.layers, strict=True):
         at = f"layers.{layer.index}."
         if quantized(at + "self_attn.q_proj"):
@@ -178,8 +192,13 @@ def _input_bytes(spec: ModelSpec, formats: Mapping[str, str], most: int, rows: l
             inner = max(inner, n * layer.intermediate_size)
         if layer.per_layer_width and quantized(at + "per_layer_projection"):
             inner = max(inner, n * layer.per_layer_width)
+        met = _met(layer, n)
         if quantized(at + "experts.gate_up_proj"):
-            expert = max(expert, n * spec.hidden_size)
+            expert = max(expert, met * spec.hidden_size)
+        else:
+            gathered = max(gathered, met * spec.hidden_size)
+        if quantized(at + "experts.down_proj"):
+            inner = max(inner, met * _expert_size(layer))
     if spec.hidden_size_per_layer_input and quantized("per_layer_model_projection"):
         inner = max(inner, most * spec.hidden_size)
-    return sum(map(size, (hidden, attention, inner, expert)))
+    return sum(map(size, (hidden, attention, inner, expert))) + _FLOAT * gathered

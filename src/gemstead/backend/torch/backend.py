@@ -101,6 +101,7 @@ class TorchBackend:
                 wide * len(p.layers) * p.num_kv_heads * p.head_dim for p in self.spec.pools
             ),
             weights_bytes=self._bytes,
+            free_bytes=torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None,
             adapters=self._digests,
         )
 
