@@ -41,6 +41,8 @@ def test_paths_and_methods(server):
     assert server.get("/v1/chat/completions")[0] == 405
     assert server.get("/health")[1] == {"status": "ready"}
     assert server.get("/health/live")[1] == {"status": "live"}
+    assert server.get("/v1/models/")[1] == server.get("/v1/models")[1]
+    assert server.post("/v1/tokenize/", {"text": "Hello"})[0] == 200
 
 
 def test_tokenize_and_back(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import ollama
 import pytest
@@ -73,7 +74,13 @@ def test_generate(client):
 
 
 def test_lists(client, server):
-    assert [model.model for model in client.list().models] == ["pebble", "gpt-4o"]
+    pebble, alias = client.list().models
+    assert (pebble.model, alias.model) == ("pebble", "gpt-4o")
+    assert pebble.size > 5e6
+    assert re.fullmatch("[0-9a-f]{40}", pebble.digest)
+    assert pebble.digest == alias.digest
+    about = pebble.details
+    assert (about.format, about.parameter_size, about.quantization_level) == ("gguf", "6.1M", "Q8_0")
     assert client.ps().models[0].context_length == 4096
     assert "tools" in client.show("pebble").capabilities
     assert set(server.get("/api/version")[1]) == {"version"}

@@ -147,6 +147,17 @@ def test_the_store_is_bounded_and_chains_need_all_their_links():
     assert ResponseEncoder.media_type == "text/event-stream"
 
 
+def test_a_long_conversation_is_there_from_its_first_word():
+    store = ResponseStore()
+    for turn in range(1500):
+        store.add(b"a", {"id": f"r{turn}"}, [turn], None if turn == 0 else f"r{turn - 1}")
+    assert store.conversation(b"a", "r1499") == list(range(1500))
+    assert store.conversation(b"b", "r1499") is None
+    store.remove(b"a", "r3")
+    assert store.conversation(b"a", "r1499") is None
+    assert store.conversation(b"a", "r2") == [0, 1, 2]
+
+
 def test_logprobs(client):
     options = {**COLD, "include": ["message.output_text.logprobs"], "top_logprobs": 2}
     whole = client.responses.create(input="Say hello", **options)
