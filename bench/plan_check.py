@@ -123,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, help="where the random models are written; default: a temporary one"
     )
+    parser.add_argument("--vocab", type=Path, help="give the random models the vocabulary of this GGUF")
     parser.add_argument("--dry-run", action="store_true", help="print only; keep no row")
     given = parser.parse_args(argv)
     kept = dict(word.split("=", 1) for word in given.file)
@@ -132,9 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if variant not in VARIANTS or name not in FORMATS:
             parser.error(f"there is no {variant}:{name}; formats are {', '.join(FORMATS)}")
         with tempfile.TemporaryDirectory(dir=given.folder, prefix="plan-check-") as folder:
-            row = check(
-                variant, name, Path(folder), given.context, given.threads, kept.get(f"{variant}:{name}")
-            )
+            row = check(variant, name, Path(folder), given, kept.get(f"{variant}:{name}"))
         if row is None:
             continue
         print(row.line(), flush=True)
@@ -150,10 +149,10 @@ def fitting() -> list[tuple[str, str]]:
 
 
 def check(
-    variant: str, name: str, folder: Path, context: int, threads: int, path: str | None = None
+    variant: str, name: str, folder: Path, given: argparse.Namespace, path: str | None = None
 ) -> Row | None:
     """Predict and measure one model; None, and a line that says so, where the disk is too small for it."""
-    spec = VARIANTS[variant]
+    spec, context, threads = VARIANTS[variant], given.context, given.threads
     formats = mix_formats(text_tensors(spec), name)
     needed = (0 if path else file_bytes(spec, formats)) + packed_file_bytes(spec, formats) + _SPARE_DISK_BYTES
     free = shutil.disk_usage(folder).free
@@ -166,6 +165,7 @@ def check(
     if path is None:
         path = str(folder / "model.gguf")
         make = [sys.executable, str(ROOT / "bench/make_random.py"), variant, name, path]
+        make += [] if given.vocab is None else ["--vocab", str(given.vocab)]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
     first = measured_rates(threads)
     told = told_by_bench(path, threads, environment)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import plan_check
 import pytest
 
 
+def given(context):
+    return SimpleNamespace(context=context, threads=1, vocab=None)
+
+
 @pytest.fixture(scope="module")
 def row(tmp_path_factory):
-    return plan_check.check("pebble", "q8_0", tmp_path_factory.mktemp("check"), 512, 1)
+    return plan_check.check("pebble", "q8_0", tmp_path_factory.mktemp("check"), given(512))
 
 
 def test_a_small_model_is_predicted_and_measured(row):
@@ -44,7 +49,7 @@ def test_a_newer_row_takes_the_place_of_the_older(row, tmp_path):
 def test_a_full_disk_is_said(tmp_path, monkeypatch, capsys):
     usage = plan_check.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(plan_check.shutil, "disk_usage", lambda _: usage._replace(free=1 << 30))
-    assert plan_check.check("31b", "q4_0", tmp_path, 4096, 1) is None
+    assert plan_check.check("31b", "q4_0", tmp_path, given(4096)) is None
     assert "31b q4_0: left out, needs 38 GB of disk, 1 GB are free" in capsys.readouterr().out
 
 
