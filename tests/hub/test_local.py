@@ -137,6 +137,14 @@ def test_several_equal_models_are_listed(home, gguf):
         resolve("a/gemma-4-E2B-it-GGUF")
 
 
+def test_a_name_as_listed_means_that_model(home, gguf, ollama):
+    put(home / ".local/share/gemstead/models/class/7b.gguf", gguf)
+    ollama("mine", gguf + b" ")
+    for model in scan():
+        assert resolve(model.name).facts.path == model.facts.path
+    assert {model.name for model in scan()} == {"class/7b", "gemma4:mine"}
+
+
 def test_one_file_under_two_names_is_one_model(home, gguf):
     real = put(home / "hf/hub/models--a--b/blobs/abc", gguf)
     for folder in ("one", "two"):

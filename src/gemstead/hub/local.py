@@ -65,9 +65,13 @@ def scan() -> list[LocalModel]:
 
 
 def resolve(name: str) -> LocalModel:
-    """The model here that `name` means; HubError saying how to fetch it, or what is wrong with it."""
-    wanted = parse(name)
-    found = find(wanted)
+    """The model here that `name` means; HubError saying how to fetch it, or what is wrong with it.
+
+    A name as `gemstead list` shows it means that model, whatever else it could be read as.
+    """
+    models = scan()
+    listed = [model for model in models if model.name.lower() == name.lower()]
+    found = listed[0] if len(listed) == 1 else find(parse(name), models)
     if found is None:
         raise HubError(
             f"the model {name!r} is not on this machine; gemstead pull {name} fetches it, "
