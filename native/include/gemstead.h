@@ -1,4 +1,4 @@
-/* The C ABI of the native engine: open a model, make a cache, run forwards.
+/* The C ABI of the native engine: open a model, make a cache, run forwards; open a vocabulary, encode text.
  *
  * Every function returns a gs_status; on anything but GS_OK, gs_last_error() has a sentence for this
  * thread. No exception, abort, exit or print crosses this line. Memory passed in stays the caller's and
@@ -21,6 +21,7 @@ extern "C" {
 
 typedef struct gs_model gs_model; /* weights by reference, threads, scratch memory */
 typedef struct gs_cache gs_cache; /* K/V pages */
+typedef struct gs_vocabulary gs_vocabulary; /* tokens and merges */
 
 typedef enum {
     GS_OK = 0,
@@ -97,6 +98,20 @@ gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, fl
 gs_status gs_draft(gs_model* model, const gs_cache* cache, const gs_batch* batch, const float* given,
                    float* logits, float* next) GS_NOEXCEPT;
 
+/* A vocabulary of Gemma's kind. kinds [tokens.count]: GGUF token types, and on return those that count (a plain
+ * token that is one of `controls` is a control token); starts [tokens.count]: where each token's bytes begin in
+ * tokens.data, which must outlive the vocabulary. */
+gs_status gs_new_vocabulary(gs_strings tokens, gs_strings merges, gs_strings controls, int32_t* kinds,
+                            int64_t* starts, gs_vocabulary** out) GS_NOEXCEPT;
+
+/* The ids of UTF-8 text, no special tokens among them: `ids` has room for one a byte, `count` says how many. */
+gs_status gs_encode(const gs_vocabulary* vocabulary, const char* text, int64_t bytes, int32_t* ids,
+                    int32_t* count) GS_NOEXCEPT;
+
+/* The id of a token of that spelling, special ones included; -1 without. */
+int32_t gs_token(const gs_vocabulary* vocabulary, const char* piece, int64_t bytes) GS_NOEXCEPT;
+
+void gs_close_vocabulary(gs_vocabulary* vocabulary) GS_NOEXCEPT;
 void gs_close_cache(gs_cache* cache) GS_NOEXCEPT;
 void gs_close(gs_model* model) GS_NOEXCEPT;
 

@@ -129,4 +129,12 @@ typedef struct {
     gs_matrix b;
 } gs_term;
 
+/* `count` strings in `bytes` bytes, each a length in eight bytes and its text, as a GGUF has them. */
+typedef struct {
+    const void* data;
+    int64_t bytes;
+    int32_t count;
+    int32_t reserved;
+} gs_strings;
+
 #endif

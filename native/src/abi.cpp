@@ -9,6 +9,7 @@
 #include "../include/gemstead.h"
 #include "drafter.h"
 #include "model.h"
+#include "vocabulary.h"
 
 struct gs_model {
     gs_model(const gs_spec& spec, const gs_layer* layers, int count) : threads(count), model(spec, layers, threads) {}
@@ -19,6 +20,10 @@ struct gs_model {
 
 struct gs_cache {
     gs::Cache cache;
+};
+
+struct gs_vocabulary {
+    gs::Vocabulary words;
 };
 
 namespace {
@@ -163,7 +168,7 @@ const char* gs_last_error(void) noexcept { return last_error; }
 
 int32_t gs_layout_bytes(void) noexcept {
     return sizeof(gs_matrix) + sizeof(gs_pool) + sizeof(gs_spec) + sizeof(gs_layer) + sizeof(gs_sequence) +
-           sizeof(gs_batch) + sizeof(gs_drafter) + sizeof(gs_term);
+           sizeof(gs_batch) + sizeof(gs_drafter) + sizeof(gs_term) + sizeof(gs_strings);
 }
 
 const char* gs_isa(void) noexcept { return gs::name_of(gs::isa()); }
@@ -283,6 +288,37 @@ gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, fl
     });
 }
 
+gs_status gs_new_vocabulary(gs_strings tokens, gs_strings merges, gs_strings controls, int32_t* kinds, int64_t* starts,
+                            gs_vocabulary** out) noexcept {
+    return guarded([&]() -> const char* {
+        const auto strings = [](const gs_strings& s) noexcept {
+            return gs::Strings{static_cast<const uint8_t*>(s.data), s.bytes, s.count};
+        };
+        const char* fault = nullptr;
+        auto made = std::make_unique<gs_vocabulary>(
+            gs_vocabulary{{strings(tokens), kinds, strings(merges), strings(controls), fault}});
+        if (fault) return fault;
+        std::copy(made->words.kinds().begin(), made->words.kinds().end(), kinds);
+        for (int32_t id = 0; id < made->words.count(); ++id) starts[id] = made->words.start(id);
+        *out = made.release();
+        return nullptr;
+    });
+}
+
+gs_status gs_encode(const gs_vocabulary* vocabulary, const char* text, int64_t bytes, int32_t* ids,
+                    int32_t* count) noexcept {
+    return guarded([&]() -> const char* {
+        if (bytes < 0 || bytes > INT32_MAX) return "a text has less than two gigabytes";
+        *count = vocabulary->words.encode({text, static_cast<size_t>(bytes)}, ids);
+        return nullptr;
+    });
+}
+
+int32_t gs_token(const gs_vocabulary* vocabulary, const char* piece, int64_t bytes) noexcept {
+    return vocabulary->words.find({piece, static_cast<size_t>(bytes)});
+}
+
+void gs_close_vocabulary(gs_vocabulary* vocabulary) noexcept { delete vocabulary; }
 void gs_close_cache(gs_cache* cache) noexcept { delete cache; }
 int64_t gs_work_bytes(const gs_model* model) noexcept { return model->model.work_bytes(); }
 void gs_close(gs_model* model) noexcept { delete model; }

@@ -22,6 +22,7 @@ from gemstead.agent.loop import MAX_SAME_CALLS, run_turns
 from gemstead.agent.tools import BUILT_IN
 from gemstead.backend import open_backend, why_slow
 from gemstead.backend.base import Backend, Capabilities, Floats
+from gemstead.backend.native.vocabulary import native_cutter
 from gemstead.engine.draft import Drafter, MtpDrafter, NgramDrafter
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions, EngineStats
@@ -434,12 +435,13 @@ def _check_kinds(store: Store, drafter: Store | None) -> ModelSpec:
 
 def tokenizer_of(store: Store, spec: ModelSpec) -> Tokenizer | None:
     """The tokenizer of a model's files, None where they hold none; WeightsError when it does not fit."""
-    vocabulary = store.vocabulary()
+    vocabulary = store.vocabulary(in_place=True)
     try:
         if store.tokenizer_json is not None:
-            tokenizer = Tokenizer.from_json(store.tokenizer_json)
+            tokenizer = Tokenizer.from_json(store.tokenizer_json, native_cutter)
         elif vocabulary is not None:
-            tokenizer = Tokenizer.from_vocabulary(vocabulary.tokens, vocabulary.types, vocabulary.merges)
+            arrays = vocabulary.tokens, vocabulary.types, vocabulary.merges
+            tokenizer = Tokenizer.from_vocabulary(*arrays, native_cutter)
         else:
             return None
     except ConfigError as error:

@@ -61,9 +61,15 @@ OUTSIDE: dict[str, set[str]] = {
 }
 
 # Optional or slow to import: these alone may be imported inside a function.
-LATE = {"torch", "prompt_toolkit", "llguidance", "matplotlib", "huggingface_hub", "concurrent.futures"} | {
-    f"gemstead.{name}" for name in ("backend.torch", "hub.local", "cli.offer")
-}
+LATE = {
+    "torch",
+    "tokenizers",
+    "prompt_toolkit",
+    "llguidance",
+    "matplotlib",
+    "huggingface_hub",
+    "concurrent.futures",
+} | {f"gemstead.{name}" for name in ("backend.torch", "hub.local", "cli.offer")}
 
 
 class Import(NamedTuple):

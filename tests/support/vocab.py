@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gemstead.backend.native.vocabulary import native_cutter
 from gemstead.text import control
 from gemstead.text.tokenizer import BYTE, CONTROL, NORMAL, SPACE, UNUSED, Tokenizer
 
@@ -95,7 +96,7 @@ def small_vocabulary() -> tuple[list[str], list[int], list[str]]:
 @cache
 def small_tokenizer() -> Tokenizer:
     """The tiny vocabulary as a Tokenizer."""
-    return Tokenizer.from_vocabulary(*small_vocabulary())
+    return Tokenizer.from_vocabulary(*small_vocabulary(), native_cutter)
 
 
 @cache
@@ -116,7 +117,7 @@ def real_vocabulary() -> tuple[list[str], list[int], list[str]]:
 @cache
 def real_tokenizer() -> Tokenizer:
     """Gemma 4's own vocabulary as a Tokenizer; skips the test where it is absent."""
-    return Tokenizer.from_vocabulary(*real_vocabulary())
+    return Tokenizer.from_vocabulary(*real_vocabulary(), native_cutter)
 
 
 class _Reader:

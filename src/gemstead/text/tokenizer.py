@@ -1,7 +1,8 @@
 """Gemma's tokenizer: text to token ids and back, from a GGUF vocabulary or a tokenizer.json.
 
-The `tokenizers` package does the merging. Control tokens are kept out of its vocabulary, so no
-text can ever turn into one by accident; they are matched here, and only when the caller asks.
+A Cutter does the merging: the native core's where there is one (a tenth of a second for Gemma's vocabulary),
+else the package `tokenizers`. Control tokens are kept out of its reach, so no text can ever turn into one by
+accident; they are matched here, and only when the caller asks.
 Refuses vocabularies that could lose text (no byte fallback) and lists every fault at once.
 Neighbours: template.py encodes prompts with it, parser.py reads its ids, weights supply vocabularies.
 """
@@ -11,11 +12,10 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-
-from tokenizers import Tokenizer as Core
-from tokenizers import models, normalizers
+from typing import Any, Protocol
 
 from gemstead.errors import ConfigError, InputError
 from gemstead.text.control import CONTROL_TEXTS, ControlIds
@@ -31,46 +31,82 @@ _SHOWN_FAULTS = 12
 _CONTROLS = frozenset(CONTROL_TEXTS.values())
 
 
-class Tokenizer:
-    """Text to ids and back for one vocabulary. Immutable, safe to share between threads."""
+class Cutter(Protocol):
+    """A vocabulary that can be cut by: `pieces[i]` of GGUF type `types[i]`, and how text becomes ids."""
+
+    pieces: Sequence[str]
+    types: bytes
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of valid text, none of them special."""
+        ...
+
+    def find(self, piece: str) -> int | None:
+        """The id of a piece, special ones included."""
+        ...
+
+
+# Makes a Cutter from tokens, types, merges and the control tokens' texts; None for a vocabulary with a fault.
+FastCutter = Callable[[Sequence[str], Sequence[int], Sequence[Any], Collection[str]], Cutter | None]
+
+
+class PackageCutter:
+    """The Cutter of the package `tokenizers`: seconds to make, and the one that says all that is wrong."""
 
     def __init__(
         self, pieces: Sequence[str], types: Sequence[int], merges: Sequence[tuple[str, str]]
     ) -> None:
+        from tokenizers import Tokenizer as Core
+        from tokenizers import models, normalizers
+
         faults = _check(pieces, types, merges)
         if faults:
             raise _config_error(faults)
-        self._pieces = list(pieces)
-        self._types = bytes(types)
-        self._special_ids = {
-            p: i for i, (p, t) in enumerate(zip(pieces, types, strict=True)) if p and t in SPECIAL_TYPES
-        }
-        self._bpe_ids = {
-            p: i for i, (p, t) in enumerate(zip(pieces, types, strict=True)) if p and t not in SPECIAL_TYPES
-        }
+        self.pieces, self.types = pieces, bytes(types)
+        self._ids = {p: i for i, p in enumerate(pieces) if p}
+        plain = {p: i for p, i in self._ids.items() if types[i] not in SPECIAL_TYPES}
         try:
             # No cache of words: Gemma's "words" are whole texts, and ten thousand of them would be kept.
-            rules = models.BPE(self._bpe_ids, list(merges), byte_fallback=True, cache_capacity=0)
-            core = Core(rules)
+            core = Core(models.BPE(plain, list(merges), byte_fallback=True, cache_capacity=0))
         except Exception as error:  # the package raises bare Exception for a merge out of its vocabulary
             raise ConfigError(f"the vocabulary's merges do not fit its tokens: {error}") from error
         core.normalizer = normalizers.Replace(" ", SPACE)
         self._core = core
-        longest_first = sorted(self._special_ids, key=len, reverse=True)
-        self._special_pattern = re.compile(
-            "(" + "|".join(map(re.escape, longest_first)) + ")" if longest_first else "(?!)"
-        )
+
+    def encode(self, text: str) -> list[int]:
+        """See Cutter."""
+        ids: list[int] = self._core.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def find(self, piece: str) -> int | None:
+        """See Cutter."""
+        return self._ids.get(piece)
+
+
+class Tokenizer:
+    """Text to ids and back for one vocabulary. Immutable, safe to share between threads."""
+
+    def __init__(self, cutter: Cutter) -> None:
+        self._cutter, self._pieces, self._types = cutter, cutter.pieces, cutter.types
+        special = [i for kind in SPECIAL_TYPES for i in _places(self._types, kind)]
+        self._special_ids = {piece: i for i in sorted(special) if (piece := self._pieces[i])}
         self.control = ControlIds.of(self._special_ids)
 
     @classmethod
     def from_vocabulary(
-        cls, tokens: Sequence[str | bytes], types: Sequence[int], merges: Sequence[str | tuple[str, str]]
+        cls,
+        tokens: Sequence[str | bytes],
+        types: Sequence[int],
+        merges: Sequence[str | tuple[str, str]],
+        fast: FastCutter | None = None,
     ) -> Tokenizer:
         """Build from the three arrays of a GGUF file: pieces, token types and "left right" merges.
 
         Raises ConfigError listing every fault that would make text unencodable or forgeable.
         """
         _check_sizes(len(tokens), len(merges))
+        if fast is not None and (cutter := fast(tokens, types, merges, _CONTROLS)) is not None:  # type: ignore[arg-type]
+            return cls(cutter)
         faults: list[str] = []
         pieces = [
             token if type(token) is str and len(token) <= MAX_PIECE_CHARS else _as_text(i, token, faults)
@@ -80,18 +116,17 @@ class Tokenizer:
         if faults:
             raise _config_error(faults)
         kinds = [int(t) for t in types]
-        known = set(CONTROL_TEXTS.values())  # GGUF files mark some of them as plain or user-defined
         marked_plain = [
-            i for i, p in enumerate(pieces[: len(kinds)]) if p in known and kinds[i] in (NORMAL, UNUSED)
+            i for i, p in enumerate(pieces[: len(kinds)]) if p in _CONTROLS and kinds[i] in (NORMAL, UNUSED)
         ]
-        for i in marked_plain:
+        for i in marked_plain:  # GGUF files mark some of them as plain
             kinds[i] = CONTROL
-        return cls(pieces, kinds, pairs)
+        return cls(PackageCutter(pieces, kinds, pairs))
 
     @classmethod
-    def from_json(cls, path: str | Path) -> Tokenizer:
+    def from_json(cls, path: str | Path, fast: FastCutter | None = None) -> Tokenizer:
         """Build from a Hugging Face tokenizer.json of Gemma's kind (BPE, byte fallback, '▁' for space)."""
-        return cls.from_vocabulary(*read_tokenizer_json(Path(path)))
+        return cls.from_vocabulary(*read_tokenizer_json(Path(path)), fast)
 
     @property
     def vocab_size(self) -> int:
@@ -112,12 +147,12 @@ class Tokenizer:
                 "send valid Unicode"
             ) from None
         if not specials:
-            return self._encode_plain(text)
+            return self._cutter.encode(text)
         ids: list[int] = []
         for part in self._special_pattern.split(text):
             special = self._special_ids.get(part)
             if special is None:
-                ids += self._encode_plain(part)
+                ids += self._cutter.encode(part)
             else:
                 ids.append(special)
         return ids
@@ -133,8 +168,7 @@ class Tokenizer:
 
     def id_of(self, piece: str) -> int | None:
         """The id of a piece spelled as in the vocabulary ('▁' for space), special tokens included."""
-        found = self._special_ids.get(piece)
-        return self._bpe_ids.get(piece) if found is None else found
+        return self._cutter.find(piece) if piece else None
 
     def piece(self, token_id: int) -> str:
         """The vocabulary's own spelling of an id ('▁' for space, '<0x0A>' for a byte)."""
@@ -163,9 +197,10 @@ class Tokenizer:
             return bytes((int(piece[3:5], 16),))
         return (piece if kind in SPECIAL_TYPES else piece.replace(SPACE, " ")).encode("utf-8")
 
-    def _encode_plain(self, text: str) -> list[int]:
-        ids: list[int] = self._core.encode(text, add_special_tokens=False).ids
-        return ids
+    @cached_property
+    def _special_pattern(self) -> re.Pattern[str]:
+        longest_first = sorted(self._special_ids, key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")" if longest_first else "(?!)")
 
 
 class Detokenizer:
@@ -187,6 +222,14 @@ class Detokenizer:
         rest = self._utf8.decode(b"", final=True)
         self._utf8.reset()
         return rest
+
+
+def _places(types: bytes, kind: int) -> Iterator[int]:
+    """Where a type stands."""
+    at = types.find(kind)
+    while at >= 0:
+        yield at
+        at = types.find(kind, at + 1)
 
 
 def _config_error(faults: Sequence[str]) -> ConfigError:

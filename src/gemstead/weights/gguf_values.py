@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 
 from gemstead.errors import WeightsError
-from gemstead.weights.mapped import MappedFile
+from gemstead.weights.mapped import Bytes, MappedFile
 
 # Number of a metadata type in the file -> its struct code; strings, arrays and bools apart.
 SCALARS: Mapping[int, str] = {
@@ -123,6 +123,10 @@ class StringArray(Sequence[str]):
     def tolist(self) -> list[str]:
         """The strings, decoded."""
         return list(self)
+
+    def raw(self) -> Bytes:
+        """All of it where it lies in the file: for each string its length in eight bytes, and its bytes."""
+        return self.file.view(self.start, self.end - self.start)
 
     def check_text(self) -> None:
         """WeightsError naming the first string that is not UTF-8."""

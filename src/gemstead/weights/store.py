@@ -73,9 +73,12 @@ class Store(Closing):
             return "tokenizer.ggml.tokens" in self.source.metadata
         return self.tokenizer_json is not None
 
-    def vocabulary(self) -> Vocabulary | None:
-        """The vocabulary inside a GGUF, decoded anew at each call; None when there is none."""
-        return vocabulary_of(self.source) if isinstance(self.source, GgufFile) else None
+    def vocabulary(self, *, in_place: bool = False) -> Vocabulary | None:
+        """The vocabulary inside a GGUF, decoded anew at each call; None when there is none.
+
+        in_place: its strings stay in the file and are of use only while the store is open.
+        """
+        return vocabulary_of(self.source, in_place=in_place) if isinstance(self.source, GgufFile) else None
 
     def close(self) -> None:
         """Unmap the files; tensors must not be read after this."""

@@ -6,7 +6,7 @@ Says nothing about how text is cut (text/tokenizer.py does). Neighbours: gguf.py
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,28 @@ class Vocabulary:
     3 control, 4 user defined, 5 unused, 6 byte). `merges` are "left right" in order of rank.
     """
 
-    tokens: list[str]
+    tokens: Sequence[str]
     types: list[int]
-    merges: list[str]
+    merges: Sequence[str]
     scores: list[float] = field(default_factory=list)
     model: str = "gemma4"
     special: Mapping[str, int] = field(default_factory=dict)
 
 
-def vocabulary_of(file: GgufFile) -> Vocabulary | None:
-    """The vocabulary in a GGUF's metadata, or None; WeightsError when it contradicts itself."""
+def vocabulary_of(file: GgufFile, *, in_place: bool = False) -> Vocabulary | None:
+    """The vocabulary in a GGUF's metadata, or None; WeightsError when it contradicts itself.
+
+    in_place: tokens and merges stay in the file, which must stay open, and are decoded as they are read.
+    """
     if f"{_KEY}tokens" not in file.metadata:
         return None
     check_vocabulary(file)
     arrays = {name: _array(file, name) for name in _KINDS}
-    lists: dict[str, list[Any]] = {
-        name: values if isinstance(values, list) else values.tolist() for name, values in arrays.items()
+    lists: dict[str, Any] = {
+        name: values
+        if isinstance(values, list) or (in_place and isinstance(values, StringArray))
+        else values.tolist()
+        for name, values in arrays.items()
     }
     tokens = lists["tokens"]
     return Vocabulary(

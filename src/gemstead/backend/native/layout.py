@@ -168,7 +168,23 @@ class Term(ctypes.Structure):
     )
 
 
-STRUCTS: tuple[type[ctypes.Structure], ...] = (Matrix, Pool, Spec, Layer, Sequence, Batch, Drafter, Term)
+class Strings(ctypes.Structure):
+    """`count` strings in `bytes` bytes, each a length in eight bytes and its text, as a GGUF has them."""
+
+    _fields_ = (("data", c_void_p), ("bytes", c_int64), ("count", c_int32), ("reserved", c_int32))
+
+
+STRUCTS: tuple[type[ctypes.Structure], ...] = (
+    Matrix,
+    Pool,
+    Spec,
+    Layer,
+    Sequence,
+    Batch,
+    Drafter,
+    Term,
+    Strings,
+)
 
 _C_NAMES = {c_int32: "int32_t", c_int64: "int64_t", c_float: "float", c_void_p: "const void*"}
 

@@ -21,7 +21,7 @@ from gemstead.errors import BackendError, CapacityError
 PATH = Path(__file__).with_name("libgemstead.so")
 _OK, _NO_MEMORY = 0, 2
 
-# What each function of gemstead.h takes; all but the last four return a status.
+# What each function of gemstead.h takes; c_int32 is a status, but for gs_layout_bytes and gs_token.
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gs_pack": (c_int32, (c_int32, c_void_p, c_int64, c_int64, c_void_p)),
     "gs_multiply": (
@@ -35,6 +35,13 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gs_draft": (c_int32, (c_void_p, c_void_p, POINTER(layout.Batch), c_void_p, c_void_p, c_void_p)),
     "gs_new_cache": (c_int32, (c_void_p, POINTER(c_int32), c_int32, c_int32, POINTER(c_void_p))),
     "gs_forward": (c_int32, (c_void_p, c_void_p, POINTER(layout.Batch), c_void_p, c_void_p)),
+    "gs_new_vocabulary": (
+        c_int32,
+        (layout.Strings, layout.Strings, layout.Strings, c_void_p, c_void_p, POINTER(c_void_p)),
+    ),
+    "gs_encode": (c_int32, (c_void_p, ctypes.c_char_p, c_int64, c_void_p, POINTER(c_int32))),
+    "gs_token": (c_int32, (c_void_p, ctypes.c_char_p, c_int64)),
+    "gs_close_vocabulary": (None, (c_void_p,)),
     "gs_read_page": (c_int32, (c_void_p, c_int32, c_int32, c_void_p)),
     "gs_write_page": (c_int32, (c_void_p, c_int32, c_int32, c_void_p)),
     "gs_page_bytes": (c_int64, (c_void_p, c_int32)),
