@@ -14,6 +14,7 @@ struct Kernel {
         clear(sum);
         const int8_t* q = a.q;
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ4_0Bytes) {
+            fetch_ahead<kQ4_0Bytes>(strip);
             __m512i dot[W];
             for (int t = 0; t < W; ++t) dot[t] = _mm512_setzero_si512();
             nibble_dots<W>(strip, q, dot);

@@ -22,6 +22,7 @@ struct Kernel {
             const __m512 d = halves_wide(strip), dmin = halves_wide(strip + 32);
             const uint8_t* block = strip + 64;
             for (int b = first; b < first + 8; ++b, q += W * kBlock, block += 288) {
+                fetch_ahead<288>(block);
                 __m512i dot[W];
                 for (int t = 0; t < W; ++t) dot[t] = _mm512_setzero_si512();
                 nibble_dots<W>(block + 32, q, dot);

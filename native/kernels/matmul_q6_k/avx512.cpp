@@ -47,6 +47,7 @@ struct Kernel {
             const __m512 d = halves_wide(strip);
             const uint8_t* block = strip + 32;
             for (int b = first; b < first + 8; ++b, q += W * kBlock, block += 416) {
+                fetch_ahead<416>(block);
                 __m512 inner[W];
                 clear(inner);
 #pragma GCC unroll 2

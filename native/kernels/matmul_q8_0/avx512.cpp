@@ -15,6 +15,7 @@ struct Kernel {
         clear(sum);
         const int8_t* q = a.q;
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ8_0Bytes) {
+            fetch_ahead<kQ8_0Bytes>(strip);
             __m512i dot[W];  // at most 32 * 255 * 127
             for (int t = 0; t < W; ++t) dot[t] = _mm512_setzero_si512();
 #pragma GCC unroll 8
