@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in [pebble.path(), *([given.model] if given.model else [])]:
         with (
             open_subject(path, plan, given.backend, given.threads) as subject,
-            Prober(given.threads, plan.probe_bytes) as prober,
+            Prober(given.threads, plan.probe_bytes, in_int8=subject.in_int8) as prober,
         ):
             report = measure(subject, plan, prober)
         print(lines(report), flush=True)

@@ -53,6 +53,10 @@ gs_status gs_pack(int32_t format, const void* source, int64_t rows, int64_t colu
 gs_status gs_multiply(int32_t format, const void* matrix, int64_t rows, int64_t columns, const float* x,
                       int32_t tokens, int32_t threads, int32_t times, float* y) GS_NOEXCEPT;
 
+/* int8 products added up `rounds` times a thread in registers alone, as the instruction set in use does best:
+ * `products` of them. What gs_multiply is held against. */
+gs_status gs_peak(int32_t threads, int64_t rounds, int64_t* products) GS_NOEXCEPT;
+
 /* One row of a table of ggml type `format` as float32. */
 gs_status gs_unpack_row(int32_t format, const void* row, int64_t columns, float* out) GS_NOEXCEPT;
 

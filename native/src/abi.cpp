@@ -1,5 +1,6 @@
 // The C ABI: checks what comes in, keeps exceptions in, and says in words what went wrong.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "../include/gemstead.h"
+#include "../kernels/peak/peak.h"
 #include "drafter.h"
 #include "model.h"
 #include "vocabulary.h"
@@ -199,6 +201,18 @@ gs_status gs_multiply(int32_t format, const void* matrix, int64_t rows, int64_t 
         gs::Input input;
         input.set(x, tokens, columns);
         for (int i = 0; i < times; ++i) gs::linear(threads, w, input, y);
+        return nullptr;
+    });
+}
+
+gs_status gs_peak(int32_t count, int64_t rounds, int64_t* products) noexcept {
+    return guarded([&]() -> const char* {
+        if (count < 1) return "at least one thread is needed";
+        static const gs::Peak peak = gs::pick(gs::peak_table(), gs::isa());
+        gs::Threads threads(count);
+        std::atomic<int64_t> done{0};
+        threads.run(static_cast<int>(std::min<int64_t>(count * rounds, 1 << 20)), [&](int, int) noexcept { done += peak(1); });
+        *products = done;
         return nullptr;
     });
 }

@@ -16,6 +16,7 @@
 #include "../kernels/matmul_q4_k/matmul_q4_k.h"
 #include "../kernels/matmul_q6_k/matmul_q6_k.h"
 #include "../kernels/matmul_q8_0/matmul_q8_0.h"
+#include "../kernels/peak/peak.h"
 #include "../kernels/quantize/quantize.h"
 #include "../kernels/rows/rows.h"
 
@@ -293,6 +294,20 @@ void test_kv_rounding() {
     }
 }
 
+// Every product is of ones: what comes back is how many there were.
+void test_peak() {
+    const int64_t least = 4 * kPeakRounds;  // the scalar chains
+    int number = 0;
+    for (const auto& entry : peak_table()) {
+        if (entry.isa > probed_isa()) continue;
+        ++number;
+        const int64_t once = entry.run(1);
+        expect(once >= least && once % least == 0, "peak", name_of(entry.isa), 1, least, static_cast<double>(once));
+        expect(entry.run(7) == 7 * once, "peak", name_of(entry.isa), 7, 7.0 * once, static_cast<double>(entry.run(7)));
+    }
+    std::printf("%-14s %s, %d ISA\n", "peak", "counts itself", number);
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -312,6 +327,7 @@ int main(int count, char** words) {
     test_attention();
     test_kv();
     test_kv_rounding();
+    test_peak();
     std::printf(failures ? "%d differences\n" : "all kernels agree with their definitions\n", failures);
     return failures != 0;
 }

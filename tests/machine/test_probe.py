@@ -25,6 +25,12 @@ def test_a_probe_reads_both_rates():
     assert "64 MiB, 1 thread" in prober.about["bytes_s"]
 
 
+def test_int8_is_probed_where_it_is_computed_in():
+    with Prober(threads=1, size_bytes=1, in_int8=True) as prober:
+        assert 1e7 < prober.read().operations_s < 1e15
+    assert "int8" in prober.about["operations_s"]
+
+
 def test_a_probe_takes_a_part_of_what_is_left(monkeypatch):
     monkeypatch.setattr(probe, "available_bytes", lambda: 1 << 30)
     monkeypatch.setattr(probe.subprocess, "Popen", lambda *_, **__: None)

@@ -18,6 +18,7 @@ import numpy as np
 from gemstead.backend import open_backend, why_slow
 from gemstead.backend.base import Backend
 from gemstead.backend.native.cores import usable_cores
+from gemstead.backend.native.packing import is_packed
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions
 from gemstead.errors import CapacityError, ConfigError
@@ -104,6 +105,11 @@ class Subject(Closing):
         self.costs = Costs(
             self.spec, {name: t.nbytes for name, t in store.tensors.items()}, can.kv_bytes_per_token
         )
+
+    @property
+    def in_int8(self) -> bool:
+        """Whether most products are of int8."""
+        return self.name == "native" and is_packed(self.format)
 
     @property
     def format(self) -> str:

@@ -6,6 +6,7 @@ meet its threads. One probe takes a few hundredths of a second, so it fits betwe
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemstead.backend.native.cores import usable_cores
+from gemstead.backend.native.library import check, isa_name, library
 from gemstead.errors import BackendError
 from gemstead.machine.memory import available_bytes, total_bytes
 from gemstead.weights.mapped import Closing
@@ -96,15 +98,18 @@ class Reading:
 
 
 class Prober(Closing):
-    """Both probes on `threads` threads over `size_bytes` of memory (less where little is left)."""
+    """Both probes on `threads` threads over `size_bytes` of memory (less where little is left).
 
-    def __init__(self, threads: int, size_bytes: int) -> None:
-        self.threads = threads
+    in_int8: what computes multiplies int8, so that is what is probed; else float32.
+    """
+
+    def __init__(self, threads: int, size_bytes: int, *, in_int8: bool = False) -> None:
+        self.threads, self.in_int8 = threads, in_int8
         self.size_bytes = max(_LEAST_BYTES, min(size_bytes, available_bytes() // _MOST_SHARE))
         # Not multiprocessing: the child must see these variables before it imports numpy.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from gemstead.machine.probe import serve; "
-            f"serve({threads}, {self.size_bytes})"
+            f"serve({threads}, {self.size_bytes}, in_int8={in_int8})"
         )
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -127,7 +132,9 @@ class Prober(Closing):
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return {
             "bytes_s": f"memory read: numpy's maximum over {self.size_bytes >> 20} MiB, {threads}",
-            "operations_s": f"float32 matrix product: numpy's, {_SIDE} x {_SIDE}, {threads}",
+            "operations_s": f"int8 multiply-adds in registers alone, {isa_name()}, {threads}"
+            if self.in_int8
+            else f"float32 matrix product: numpy's, {_SIDE} x {_SIDE}, {threads}",
         }
 
     def read(self) -> Reading:
@@ -164,15 +171,27 @@ def memory_rate(threads: int, size_bytes: int) -> float:
         return _rate(pool, _maximum, parts) * parts[0].nbytes
 
 
-def serve(threads: int, size_bytes: int) -> None:
+def int8_rate(threads: int) -> float:
+    """Operations per second (a product and its addition are two) of the core's best int8 instructions."""
+    products, rounds, spent = ctypes.c_int64(), 1, 0.0
+    while spent < _LEAST_S / 2:  # one call in the end: who starts threads again and again measures that
+        rounds *= 4
+        start = time.perf_counter()
+        check(library().gs_peak(threads, rounds, ctypes.byref(products)), "probing")
+        spent = time.perf_counter() - start
+    return 2 * products.value / spent
+
+
+def serve(threads: int, size_bytes: int, *, in_int8: bool) -> None:
     """The probing process: for each line read, write the two rates."""
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(_filled, [size_bytes // threads // 4] * threads))
-        squares = [_filled(_SIDE * _SIDE).reshape(_SIDE, _SIDE) for _ in range(2 * threads)]
+        count = 0 if in_int8 else 2 * threads
+        squares = [_filled(_SIDE * _SIDE).reshape(_SIDE, _SIDE) for _ in range(count)]
         pairs = list(zip(squares[::2], squares[1::2], strict=True))
         for _ in sys.stdin:
             bytes_s = _rate(pool, _maximum, parts) * parts[0].nbytes
-            operations_s = _rate(pool, _product, pairs) * 2 * _SIDE**3
+            operations_s = int8_rate(threads) if in_int8 else _rate(pool, _product, pairs) * 2 * _SIDE**3
             sys.stdout.write(f"{bytes_s} {operations_s}\n")
             sys.stdout.flush()
 

@@ -28,6 +28,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int32,
         (c_int32, c_void_p, c_int64, c_int64, c_void_p, c_int32, c_int32, c_int32, c_void_p),
     ),
+    "gs_peak": (c_int32, (c_int32, c_int64, POINTER(c_int64))),
     "gs_unpack_row": (c_int32, (c_int32, c_void_p, c_int64, c_void_p)),
     "gs_open": (c_int32, (POINTER(layout.Spec), POINTER(layout.Layer), c_int32, POINTER(c_void_p))),
     "gs_add_drafter": (c_int32, (c_void_p, POINTER(layout.Drafter), POINTER(layout.Layer))),
@@ -79,6 +80,11 @@ def library() -> ctypes.CDLL:
     if loaded.gs_layout_bytes() != layout.total_bytes():
         raise BackendError(f"{PATH} was built from another version of gemstead; build it again")
     return loaded
+
+
+def isa_name() -> str:
+    """The instruction set that the core uses here: "avx2", ..."""
+    return str(library().gs_isa().decode())
 
 
 def check(status: int, attempt: str) -> None:
