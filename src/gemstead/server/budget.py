@@ -44,8 +44,8 @@ class Budget:
             if _needs(offer) > budget.room_bytes:
                 raise ConfigError(
                     f"{offer.name} can never be opened within {ceiling_bytes:,} bytes: it needs "
-                    f"{_needs(offer):,} (weights of {offer.weights_bytes:,} and the least for its context), "
-                    f"the server itself {budget.fixed_bytes:,}; give more --memory, or leave the model out"
+                    f"{_needs(offer):,} (weights of {offer.weights_bytes:,}, adapters and the least for its "
+                    f"context), the server itself {budget.fixed_bytes:,}; give more --memory, or leave it out"
                 )
         return budget
 
@@ -78,7 +78,8 @@ class Budget:
 
 def _needs(offer: Offer) -> int:
     """The least with which a model can be open."""
-    return offer.weights_bytes + working_bytes(offer) + LEAST_KV_BYTES
+    adapters = sum(one.held_bytes for one in offer.adapters)
+    return offer.weights_bytes + adapters + working_bytes(offer) + LEAST_KV_BYTES
 
 
 def working_bytes(offer: Offer) -> int:
