@@ -111,11 +111,10 @@ def test_continuations_and_embeddings(tuned, folders, expected):
             assert value["response"] == text
     for name, vector in expected[1].items():
         value = tuned.post("/v1/embeddings", {"model": name, "input": ASKED})[1]
-        assert np.array_equal(np.float32(value["data"][0]["embedding"]), vector)
-        assert np.array_equal(
-            np.float32(tuned.post("/api/embed", {"model": name, "input": ASKED})[1]["embeddings"][0]), vector
-        )
-    assert not np.allclose(expected[1]["pebble"], expected[1]["warm"])
+        np.testing.assert_allclose(np.array(value["data"][0]["embedding"]), vector, atol=1e-6)
+        value = tuned.post("/api/embed", {"model": name, "input": ASKED})[1]
+        np.testing.assert_allclose(np.array(value["embeddings"][0]), vector, atol=1e-6)
+    assert not np.allclose(expected[1]["pebble"], expected[1]["warm"], atol=1e-3)
 
 
 def test_what_was_read_under_one_is_never_used_under_another(tuned):

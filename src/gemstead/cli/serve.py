@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gemstead.backend.native.cores import usable_cores
+from gemstead.backend.native.footprint import Work, work_bytes
 from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option
 from gemstead.cli.screen import Screen
+from gemstead.engine.options import EngineOptions
 from gemstead.errors import ConfigError
 from gemstead.machine.memory import useful_memory
 from gemstead.model import Model
@@ -239,6 +242,7 @@ def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, 
         if not isinstance(spec, ModelSpec):
             raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")
         adapters = tuple(_adapter(short, folder, spec, store) for short, folder in folders.items())
+        working = _forward_bytes(spec, store, options) + _drafter_bytes(options)
 
     def opened(kv_bytes: int) -> Model:
         def memory(can: Capabilities) -> int:
@@ -248,7 +252,28 @@ def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, 
         screen.say(model.note)
         return model
 
-    return Offer(name, opened, spec, weights_bytes, adapters=adapters, **about)
+    return Offer(name, opened, spec, weights_bytes, adapters=adapters, work_bytes=working, **about)
+
+
+def _forward_bytes(spec: ModelSpec, store: Store, options: Options) -> int:
+    """What the largest forwards of a server hold between layers: all rows of a chunk, all sequences."""
+    engine = EngineOptions(context_tokens=options.context)
+    work = Work(
+        rows=engine.max_rows,
+        logit_rows=engine.max_rows,  # embeddings want every row to the end
+        sequences=engine.max_sequences,
+        context_tokens=engine.budget(spec.max_position_embeddings).context_tokens,
+        threads=options.threads or usable_cores(),
+    )
+    return work_bytes(spec, {name: tensor.format for name, tensor in store.tensors.items()}, work)
+
+
+def _drafter_bytes(options: Options) -> int:
+    """The weights of a drafter that has a file of its own."""
+    if options.drafter in (None, "none", "ngram"):
+        return 0
+    with open_store(path_of(check_model(options.drafter))) as store:
+        return store.total_bytes
 
 
 def _adapter(name: str, folder: Path, spec: ModelSpec, store: Store) -> AdapterOffer:

@@ -17,10 +17,12 @@ from gemstead.server.served import Offer
 MOST_RESPONSES_BYTES = 64 << 20
 # Of what is free when the server starts; the rest stays for the other programs of the machine.
 SHARE = 0.75
-# Of an open model beside weights and K/V: the tokenizer and the grammars' trie, 400 MB for 262,144 tokens
-# (model.py and engine/grammar.py have the figures), and the rows of a forward.
+# Of an open model beside weights, K/V and its forwards: the tokenizer and the grammars' trie, 400 MB for
+# 262,144 tokens (model.py and engine/grammar.py have the figures); and the libraries that opening loads, with
+# what requests under way are made of: 39 MiB with 64 of all kinds at once, prompts of 4,000 tokens, measured
+# with pebble (docs/adr/0012).
 _TEXT_BYTES_PER_TOKEN = 1600
-_ROWS_BYTES = 32 << 20
+_OPEN_BYTES = 48 << 20
 
 
 @dataclass(frozen=True)
@@ -84,4 +86,4 @@ def _needs(offer: Offer) -> int:
 
 def working_bytes(offer: Offer) -> int:
     """What an open model takes beside weights and K/V."""
-    return _ROWS_BYTES + _TEXT_BYTES_PER_TOKEN * offer.spec.vocab_size
+    return offer.work_bytes + _OPEN_BYTES + _TEXT_BYTES_PER_TOKEN * offer.spec.vocab_size

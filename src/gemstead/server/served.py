@@ -76,6 +76,7 @@ class Offer:
     weights_bytes: int
     aliases: tuple[str, ...] = ()
     adapters: tuple[AdapterOffer, ...] = ()
+    work_bytes: int = 0  # of its largest forwards, and its drafter
     container: str = ""
     format: str = ""
     digest: str = ""
