@@ -212,7 +212,7 @@ def test_logprobs_go_with_visible_text_only():
 
 def test_what_cannot_be_asked_is_refused_before_any_event():
     _, session = make(context=30)
-    with pytest.raises(CapacityError, match="context 30 tokens"):
+    with pytest.raises(CapacityError, match="length is 30 tokens"):
         session.stream(request("x" * 50))
     with pytest.raises(InputError, match="image"):
         session.stream(Request((Message.user((MediaPart("image", b""),)),)))

@@ -5,7 +5,8 @@
     ├── WeightsError       a weight file is damaged, hostile, incomplete or of another kind
     ├── InputError         a request is wrong: message, tool, sampling value        (HTTP 400)
     ├── CapacityError      right request, but no room: memory, context, queue       (HTTP 413/429/503)
-    │   └── ContextError   the conversation is longer than the context       (HTTP 400)
+    │   ├── ContextError   the conversation is longer than the context       (HTTP 400)
+    │   └── CeilingError   it fits the context, but not the memory even alone  (HTTP 413)
     ├── BackendError       a backend is missing or failed while computing
     ├── HubError           a model cannot be named, fetched, checked, shared or removed
     └── RequestCancelled   the caller stopped the request; not a failure
@@ -35,7 +36,11 @@ class CapacityError(GemsteadError):
 
 
 class ContextError(CapacityError):
-    """The conversation is longer than one sequence can be here; a shorter one fits (HTTP 400)."""
+    """The conversation is longer than the context; a shorter one fits (HTTP 400)."""
+
+
+class CeilingError(CapacityError):
+    """The conversation alone needs more than all memory for K/V; waiting would not help (HTTP 413)."""
 
 
 class BackendError(GemsteadError):

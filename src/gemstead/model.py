@@ -269,7 +269,7 @@ class Model(Closing):
                 break
         return answer
 
-    def embed(self, texts: str | Listing[str]) -> Floats:
+    def embed(self, texts: str | Listing[str], *, adapter: str | None = None) -> Floats:
         """float32 [n, hidden_size]: each text as the mean of its final hidden states, at length 1.
 
         Gemma 4 was trained to write, not to embed: texts that say the same lie closer than others, no more.
@@ -279,7 +279,7 @@ class Model(Closing):
         for text in listed:
             if not isinstance(text, str):
                 raise InputError(f"a text to embed is of type {type(text).__name__}; give strings")
-        pooling = [self.session.embedding(text) for text in listed]
+        pooling = [self.session.embedding(text, adapter=adapter) for text in listed]
         for one in pooling:
             one.wait()
         return np.array([one.vector for one in pooling], np.float32).reshape(-1, self.spec.hidden_size)

@@ -316,12 +316,20 @@ class Session:
         *,
         salt: bytes = b"",
         client: bytes = b"",
+        adapter: str | None = None,
     ) -> Stream:
         """Go on with token ids as they are: no template, no tools, no rules. Errors as of stream()."""
-        sequence = self._engine.submit(token_ids, sampling, salt=salt, client=client)
+        sequence = self._engine.submit(token_ids, sampling, salt=salt, client=client, adapter=adapter)
         return self._read(sequence, sampling, Parser(self._tokenizer))
 
-    def embedding(self, text: str | Listing[int], *, salt: bytes = b"", client: bytes = b"") -> Pooling:
+    def embedding(
+        self,
+        text: str | Listing[int],
+        *,
+        salt: bytes = b"",
+        client: bytes = b"",
+        adapter: str | None = None,
+    ) -> Pooling:
         """Start the embedding of a text, or of token ids. Errors as of stream().
 
         The token that begins texts is put before either, where the model has one.
@@ -333,7 +341,7 @@ class Session:
         if bos is not None and ids[0] != bos:
             ids = [bos, *ids]
         none = SamplingParams(max_tokens=0)
-        sequence = self._engine.submit(ids, none, salt=salt, client=client, collect="pooled")
+        sequence = self._engine.submit(ids, none, salt=salt, client=client, adapter=adapter, collect="pooled")
         return Pooling(self._engine, sequence)
 
     def _read(self, sequence: Sequence, sampling: SamplingParams, parser: Parser) -> Stream:

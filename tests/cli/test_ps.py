@@ -19,6 +19,8 @@ def test_rows():
         {"name": "e4b", "aliases": [], "state": "open", "context_tokens": 2048, "expires_s": 4671.0},
         {"name": "31b", "aliases": [], "state": "closed", "context_tokens": None, "expires_s": None},
     ]
+    adapters: list[list[str]] = [["mine", "hers"], [], ["his"]]
+    models = [{**model, "adapters": names} for model, names in zip(models, adapters, strict=True)]
     memory = dict(
         zip(
             ["ceiling", "weights", "kv", "prefix", "responses", "working", "resident"],
@@ -32,9 +34,9 @@ def test_rows():
         "memory": {name: size * 10**9 for name, size in memory.items()},
     }  # fmt: skip
     assert rows(status, 1000 + 3661) == [
-        ("model", "e2b, gpt: open, 4,096 tokens of context"),
+        ("model", "e2b, gpt (adapters: mine, hers): open, 4,096 tokens of context"),
         ("model", "e4b: open, 2,048 tokens of context, closes in 10 s"),
-        ("model", "31b: closed"),
+        ("model", "31b (adapters: his): closed"),
         ("process", "7, up 1 h 01 min"),
         ("answers", "3 of 64 (2 computing, 1 waiting)"),
         ("memory", "1,000 MB at most, 7,000 MB in use"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
+from gemstead.cli.options import Options
 from gemstead.cli.screen import Screen
 from gemstead.cli.serve import (
     ADMIN_VARIABLE,
@@ -13,9 +15,15 @@ from gemstead.cli.serve import (
     access_of,
     keep_alive_of,
     named_by,
+    offers_of,
+    tuned_by,
     words_of,
 )
 from gemstead.errors import ConfigError
+from gemstead.spec.variants import DRAFTERS
+from gemstead.weights.model_file import write_model_folder
+from gemstead.weights.store import open_store
+from support.memory_store import MemoryStore
 
 KEY = "a-key-0123456789abc"
 
@@ -84,6 +92,46 @@ def test_each_alias_means_one_model():
     for aliases in (("e2b",), ("gpt", "gpt=e2b")):
         with pytest.raises(ConfigError, match="taken already"):
             named_by(aliases, one)
+
+
+def test_each_adapter_tunes_one_model():
+    one = {"e2b": "e2b"}
+    given = ("a=./a", "b=e2b:b:c", "c=~/c")
+    assert tuned_by(given, one, one) == {
+        "e2b": {"a": Path("a"), "b": Path("b:c"), "c": Path.home() / "c"},
+    }
+    two = {"e2b": "e2b", "e2b:q4": "e2b:q4", "x/e2b.gguf": "e2b"}
+    assert tuned_by(("a=e2b:q4:a", "b=x/e2b.gguf:b"), two, two) == {
+        "e2b": {"b": Path("b")},
+        "e2b:q4": {"a": Path("a")},
+    }
+    for given, said in [
+        ("a=./a", r"which model it tunes; write a=MODEL:./a with one of e2b, e2b:q4"),
+        ("a=e4b:a", "which model"),
+        ("a", "is not NAME=FOLDER"),
+        ("a=e2b:", "is not NAME=FOLDER"),
+        ("=a", "is not NAME=FOLDER"),
+        ("a\n=e2b:a", "is not NAME=FOLDER"),
+        ("e2b=e2b:a", "e2b is taken already"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            tuned_by((given,), two, two)
+    with pytest.raises(ConfigError, match="taken already"):
+        tuned_by(("a=a", "a=b"), one, one)
+
+
+def test_a_drafter_and_the_forwards_are_counted(tmp_path):
+    spec = DRAFTERS["tiny-e2b"]
+    arrays = {name: tensor.values for name, tensor in MemoryStore(spec).tensors.items()}
+    write_model_folder(tmp_path, spec, arrays, "f32")
+    with open_store(tmp_path) as drafter:
+        drafter_bytes = drafter.total_bytes
+    worked = [
+        offers_of(("pebble",), (), (), Options(drafter=drafter, threads=1), Screen())[0].work_bytes
+        for drafter in (None, "ngram", str(tmp_path))
+    ]
+    assert worked[0] == worked[1] > 1 << 20
+    assert worked[2] - worked[0] == drafter_bytes > 0
 
 
 def test_how_long_models_are_kept():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import openai
 import pytest
 
 langchain_openai = pytest.importorskip("langchain_openai", reason="langchain-openai: the extra 'clients'")
+from langchain_core.exceptions import ContextOverflowError  # noqa: E402
 from langchain_core.messages import HumanMessage  # noqa: E402
 from langchain_core.tools import tool  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
+from tests.clients.conftest import TOO_LARGE, TOO_LONG  # noqa: E402
 
 SUM = "What is 17% of 2400?"
 
@@ -28,8 +32,14 @@ def calculator(expression: str) -> str:
 @pytest.fixture(scope="module")
 def chat(server):
     def make(**options):
-        options = {"temperature": 0, "max_tokens": 100, "api_key": server.key, "model": "pebble", **options}
-        return langchain_openai.ChatOpenAI(base_url=f"{server.url}/v1", max_retries=0, **options)
+        usual = {
+            "temperature": 0,
+            "max_tokens": 100,
+            "api_key": server.key,
+            "model": "pebble",
+            "max_retries": 0,
+        }
+        return langchain_openai.ChatOpenAI(base_url=f"{server.url}/v1", **usual | options)
 
     return make
 
@@ -105,3 +115,34 @@ def test_errors(chat):
         chat(model="gpt-5").invoke("Say hello")
     with pytest.raises(openai.AuthenticationError):
         chat(api_key="wrong-key-0123456789").invoke("Say hello")
+
+
+@pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
+def test_what_is_too_much(chat, responses):
+    with pytest.raises(openai.APIStatusError, match="larger than") as large:
+        chat(use_responses_api=responses).invoke(TOO_LARGE)
+    assert large.value.status_code == 413
+    with pytest.raises(ContextOverflowError, match="prompt is too long"):
+        chat(use_responses_api=responses).invoke(TOO_LONG)
+
+
+@pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
+def test_a_full_queue(chat, full, responses):
+    with pytest.raises(openai.RateLimitError) as caught:
+        chat(use_responses_api=responses).invoke("Say hello")
+    assert caught.value.response.headers["retry-after"] == "1"
+    threading.Timer(0.3, full).start()
+    assert chat(use_responses_api=responses, max_retries=5).invoke("Say hello").text
+
+
+@pytest.mark.parametrize("responses", [False, True], ids=["chat", "responses"])
+def test_leaving_a_stream(chat, left, endless, responses):
+    wanted = {"name": "endless", "schema": endless, "strict": True}
+    model = chat(use_responses_api=responses, temperature=1, max_tokens=3000).bind(
+        response_format={"type": "json_schema", "json_schema": wanted}
+    )
+    with left():
+        parts = model.stream("Say hello")
+        while not next(parts).text:
+            pass
+        parts.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from tests.clients.conftest import TOO_LARGE, TOO_LONG
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise importing it asks a network
 litellm = pytest.importorskip("litellm", reason="litellm: the extra 'clients'")
@@ -81,6 +82,35 @@ def test_errors(ask):
         ask(model="nobody")
     with pytest.raises(litellm.AuthenticationError):
         ask(api_key="wrong-key-0123456789")
+
+
+def test_what_is_too_much(ask):
+    with pytest.raises(
+        (litellm.APIError, litellm.BadRequestError), match="larger than 33,554,432 bytes"
+    ) as large:
+        ask([{"role": "user", "content": TOO_LARGE}])
+    if ask.dialect != "anthropic":  # of Anthropic's litellm makes a 400
+        assert large.value.status_code == 413
+    kind = litellm.BadRequestError if ask.dialect == "ollama_chat" else litellm.ContextWindowExceededError
+    with pytest.raises(kind, match="prompt is too long"):
+        ask([{"role": "user", "content": TOO_LONG}])
+
+
+def test_a_full_queue(ask, full):
+    with pytest.raises(litellm.RateLimitError, match="ask again later") as caught:
+        ask()
+    if ask.dialect == "openai":  # of the others litellm drops the headers
+        assert caught.value.response.headers["retry-after"] == "1"
+    full()
+
+
+def test_leaving_a_stream(ask, left, endless):
+    wanted = {"type": "json_schema", "json_schema": {"name": "endless", "schema": endless, "strict": True}}
+    with left():
+        stream = ask(response_format=wanted, stream=True, temperature=1, max_tokens=3000)
+        while not next(stream).choices[0].delta.content:
+            pass
+        stream.close()
 
 
 def test_responses(server):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+from tests.clients.conftest import TOO_LARGE, TOO_LONG
 
 pytest.importorskip("llm", reason="llm: the extra 'clients'")
 
@@ -31,14 +33,14 @@ def llm(server, tmp_path_factory):
     (folder / "extra-openai-models.yaml").write_text(MODELS.format(url=server.url))
     (folder / "tools.py").write_text(TOOL)
 
-    def run(*args: str, key: str = server.key, code: int = 0) -> str:
+    def run(*args: str, key: str = server.key, code: int = 0, said: str | None = None) -> str:
         env = {**os.environ, "LLM_USER_PATH": str(folder)}
         command = [sys.executable, "-m", "llm", *args, "--key", key]
         ran = subprocess.run(
             command,
             env=env,
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            input=said or "",
             capture_output=True,
             text=True,
             timeout=120,
@@ -46,6 +48,7 @@ def llm(server, tmp_path_factory):
         assert ran.returncode == code, ran.stderr
         return (ran.stdout if code == 0 else ran.stderr).strip()
 
+    run.folder = folder
     return run
 
 
@@ -72,3 +75,31 @@ def test_schema(llm, schema):
 def test_errors(llm):
     assert "not served" in llm("-m", "nobody", "Hi", code=1)
     assert "key is not known" in llm("-m", "pebble", "Hi", key="wrong-key-0123456789", code=1)
+
+
+def test_what_is_too_much(llm):
+    assert "larger than" in llm("-m", "pebble", code=1, said=TOO_LARGE)
+    assert "prompt is too long" in llm("-m", "pebble", code=1, said=TOO_LONG)
+
+
+def test_a_full_queue(llm, full):
+    assert "ask again later" in llm("-m", "pebble", "Say hello", code=1)
+    full()
+    assert llm("-m", "pebble", "Say hello", *COLD)
+
+
+def test_leaving_a_stream(llm, server, left, endless):
+    command = [sys.executable, "-m", "llm", "-m", "pebble", "Say hello", "--schema", json.dumps(endless)]
+    with left():
+        running = subprocess.Popen(
+            [*command, "--key", server.key, "-o", "max_tokens", "3000"],
+            env={**os.environ, "LLM_USER_PATH": str(llm.folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert running.stdout is not None
+        assert running.stdout.read(1)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) != 0
+        running.stdout.close()

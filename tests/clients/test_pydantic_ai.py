@@ -9,11 +9,16 @@ import pytest
 pydantic_ai = pytest.importorskip("pydantic_ai", reason="pydantic-ai: the extra 'clients'")
 from pydantic import BaseModel  # noqa: E402
 from pydantic_ai import Agent, NativeOutput, ToolOutput  # noqa: E402
-from pydantic_ai.exceptions import ModelHTTPError  # noqa: E402
+from pydantic_ai.exceptions import (  # noqa: E402
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelRateLimitError,
+)
 from pydantic_ai.models.anthropic import AnthropicModel  # noqa: E402
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel  # noqa: E402
 from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: E402
 from pydantic_ai.providers.openai import OpenAIProvider  # noqa: E402
+from tests.clients.conftest import TOO_LARGE, TOO_LONG  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning"
@@ -92,3 +97,36 @@ def test_errors(model):
         with pytest.raises(ModelHTTPError) as caught:
             agent(made).run_sync("Say hello")
         assert caught.value.status_code == status
+
+
+def test_what_is_too_much(model):
+    with pytest.raises(ModelHTTPError, match="larger than") as large:
+        agent(model()).run_sync(TOO_LARGE)
+    assert large.value.status_code == 413
+    with pytest.raises(ModelContextWindowExceededError, match="prompt is too long"):
+        agent(model()).run_sync(TOO_LONG)
+
+
+def test_a_full_queue(model, full):
+    with pytest.raises(ModelRateLimitError) as caught:
+        agent(model()).run_sync("Say hello")
+    assert caught.value.__cause__.response.headers["retry-after"] == "1"
+    full()
+
+
+def test_leaving_a_stream(model, left, endless):
+    body = {
+        "chat": {"response_format": {"type": "json_schema", "json_schema": {"name": "e", "schema": endless}}},
+        "responses": {"text": {"format": {"type": "json_schema", "name": "e", "schema": endless}}},
+        "anthropic": {"output_config": {"format": {"type": "json_schema", "schema": endless}}},
+    }[model.dialect]
+
+    async def leave() -> None:
+        settings = {"temperature": 1, "max_tokens": 3000, "extra_body": body}
+        async with agent(model(), settings=settings).run_stream("Say hello") as run:
+            async for _ in run.stream_text():
+                break
+            await run.cancel()
+
+    with left():
+        asyncio.run(leave())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import gemstead
+from support.adapters import save_adapter
 from support.serving import end, start
 
 # Packages that only the extra "clients" brings.
@@ -47,9 +49,11 @@ def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProce
 
 
 @pytest.fixture(scope="session")
-def address():
-    """Where a server listens that stands in for the one the guide starts."""
-    running = start(keys=False)
+def address(tmp_path_factory):
+    """Where a server listens that stands in for the one the guide starts, with the guide's adapter."""
+    with gemstead.open("pebble") as model:
+        folder = save_adapter(tmp_path_factory.mktemp("adapters") / "legal", model.spec, lora_alpha=80)
+    running = start("--adapter", f"legal={folder}", keys=False)
     yield f"127.0.0.1:{running.port}"
     assert end(running) == 0
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+
+import pytest
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -37,3 +42,24 @@ def test_the_package_ships_its_licence(root):
     text = (root / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
+def test_systemd_takes_the_unit(root, split_blocks, tmp_path):
+    page = "docs/guides/serve.md"
+    blocks = split_blocks(page, (root / page).read_text(encoding="utf-8"))
+    (unit,) = [block.text for block in blocks if block.text.startswith("[Unit]")]
+    program = "/opt/gemstead/bin/gemstead"
+    assert f"ExecStart={program} serve " in unit
+    path = tmp_path / "gemstead.service"
+    for text, complaint in (
+        (unit, ""),
+        (unit.replace("Restart=on-failure", "Restart=sometimes"), "Failed to parse service restart"),
+    ):
+        path.write_text(text.replace(program, sys.executable), encoding="utf-8")
+        ran = subprocess.run(
+            ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60
+        )
+        said = "".join(line for line in ran.stderr.splitlines() if "gemstead.service" in line)
+        assert complaint in said
+        assert bool(said) == bool(complaint), said

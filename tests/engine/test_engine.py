@@ -15,7 +15,7 @@ from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions
 from gemstead.engine.pages import LEFT_BEHIND
 from gemstead.engine.sampler import Sampler
-from gemstead.errors import BackendError, CapacityError, ConfigError, InputError
+from gemstead.errors import BackendError, CeilingError, ConfigError, ContextError, InputError
 from gemstead.types import SamplingParams
 from support.hashing_backend import VOCAB, HashingBackend, hashing_spec, oracle_logits
 
@@ -353,7 +353,8 @@ def test_one_failing_sequence_ends_alone():
 def test_a_prompt_that_never_fits_is_refused_with_numbers():
     engine = make_engine(pages=20)
     limit = engine.max_sequence_tokens
-    with pytest.raises(CapacityError, match=rf"{limit + 5} tokens.*{limit + 6}.*at most {limit} .*memory="):
+    said = rf"prompt of {limit + 5} tokens: .* hold {limit - 1} tokens .* would allow .*memory="
+    with pytest.raises(CeilingError, match=said):
         engine.submit([1] * (limit + 5))
     fits = engine.submit([1] * (limit - 2), GREEDY)
     assert len(run(engine, fits)[0]) == 2
@@ -365,8 +366,9 @@ def test_the_context_is_a_limit_too():
     assert engine.max_sequence_tokens == 30
     sequence = engine.submit([1] * 10, SamplingParams())
     assert len(run(engine, sequence)[0]) == 20
-    with pytest.raises(CapacityError, match="context 30 tokens"):
+    with pytest.raises(ContextError, match=r"prompt is too long: 30 tokens > 29 maximum \(.* 30 tokens here"):
         engine.submit([1] * 30)
+    assert engine.submit([1] * 29).error is None
 
 
 def test_stop_at_end_ids_and_at_max_tokens():

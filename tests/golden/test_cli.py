@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gemstead.cli.main import COMMANDS, main
+from gemstead.spec.variants import VARIANTS
+from support.adapters import adapter_arrays, write_adapter
 
 FOLDER = Path(__file__).parent / "cli"
 
@@ -47,6 +49,12 @@ MISTAKES = [
     ["serve", "--port", "70000"],
     ["serve", "--timeout", "0"],
     ["serve", "--thinking", "much"],
+    ["serve", "--adapter", "mine"],
+    ["serve", "--adapter", "mine=./nothing"],
+    ["serve", "--adapter", "mine=."],
+    ["serve", "--adapter", "mine=other"],
+    ["serve", "--adapter", "pebble=other"],
+    ["serve", "--alias", "mine", "--adapter", "mine=other"],
     ["ps", "--port", "0"],
     ["quantize", "pebble", "x.gguf", "--format", "int4"],
     ["quantize", "pebble", "x", "--format", "q4_0"],
@@ -103,6 +111,8 @@ def test_help(printed, name):
 
 def test_mistakes(printed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    arrays = adapter_arrays(VARIANTS["tiny-e2b"], wanted=lambda name: name == "layers.0.mlp.up_proj")
+    write_adapter(tmp_path / "other", arrays)  # an adapter, but none of pebble
     lines = []
     for args in MISTAKES:
         text, code = printed(args)

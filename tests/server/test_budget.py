@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from gemstead.errors import ConfigError
 from gemstead.machine.memory import LEAST_KV_BYTES, available_bytes
 from gemstead.server.budget import MOST_RESPONSES_BYTES, SHARE, Budget
-from gemstead.server.served import Offer
+from gemstead.server.served import AdapterOffer, Offer
 
 GIB = 1 << 30
 SPEC = SimpleNamespace(vocab_size=1000)
@@ -46,6 +47,15 @@ def test_without_a_ceiling_the_machine_decides_and_never_refuses():
     huge = offer("huge", 1 << 50)
     budget = Budget.of([SMALL, huge])
     assert budget.bytes_of(huge) <= budget.room_bytes
+
+
+def test_adapters_take_room_from_contexts():
+    tuned = replace(SMALL, adapters=(AdapterOffer("a", parameters=GIB // 4),))  # a GiB in float32
+    bare, full = Budget.of([SMALL], 4 * GIB), Budget.of([tuned], 4 * GIB)
+    assert full.bytes_of(tuned) <= full.room_bytes
+    assert bare.kv_bytes(SMALL) - full.kv_bytes(tuned) == GIB
+    with pytest.raises(ConfigError, match="adapters"):
+        Budget.of([tuned], 2 * GIB)
 
 
 def test_responses_have_their_part():

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, InputError
+from gemstead.errors import (
+    BackendError,
+    CapacityError,
+    CeilingError,
+    ConfigError,
+    ContextError,
+    InputError,
+)
 from gemstead.server.answers import Answer, together, whole_arguments
 from gemstead.server.anthropic_replies import MessageEncoder, message_reply
 from gemstead.server.client import ask
@@ -159,6 +166,7 @@ def test_a_call_cut_short_has_no_arguments():
     [
         (InputError("top_p = 2 is out of range"), 400, "invalid_value"),
         (ContextError("the prompt of 9 tokens needs room"), 400, "context_length_exceeded"),
+        (CeilingError("no memory for a prompt of 9 tokens"), 413, "memory_exceeded"),
         (CapacityError("no pages left"), 503, "no_capacity"),
         (BackendError("broken"), 500, "model_failed"),
         (ValueError("secret"), 500, "internal_error"),

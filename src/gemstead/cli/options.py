@@ -6,7 +6,7 @@ Ranges are checked by SamplingParams, so the command line allows what the librar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -104,8 +104,18 @@ class Options:
             raise click.UsageError(str(error), click.get_current_context()) from None
         return cls(sampling=sampling, **values)
 
-    def open(self, model: str, memory: Callable[[Capabilities], int] | None = None) -> Model:
-        """Open the model the way these options say; `memory` decides about K/V where --memory does not."""
+    def open(
+        self,
+        model: str,
+        memory: Callable[[Capabilities], int] | None = None,
+        adapters: Mapping[str, Path] | None = None,
+    ) -> Model:
+        """Open the model the way these options say; `memory` decides about K/V where --memory does not.
+
+        `adapters`: those of a server, by name; otherwise the one of --adapter.
+        """
+        if self.adapter is not None:
+            adapters = {self.adapter: absolute(self.adapter)}
         return gemstead.open(
             model,
             backend=self.backend,
@@ -115,7 +125,7 @@ class Options:
             context=self.context,
             kv=self.kv,
             prefix_cache_dir=self.prefix_cache_dir,
-            adapters=None if self.adapter is None else {self.adapter: absolute(self.adapter)},
+            adapters=adapters,
         )
 
 

@@ -79,8 +79,14 @@ def rows(status: dict[str, Any], now: float) -> list[tuple[str, str]]:
 
 def _model(model: dict[str, Any], now: float) -> str:
     """A model's names, and how it stands."""
-    names = ", ".join([model["name"], *model["aliases"]])
+    names = _names(model)
     if model["state"] != "open":
         return f"{names}: {model['state']}"
     left = f", closes in {max(0, model['expires_s'] - now):,.0f} s" if model["expires_s"] is not None else ""
     return f"{names}: open, {model['context_tokens']:,} tokens of context{left}"
+
+
+def _names(model: dict[str, Any]) -> str:
+    """A model's names, and those of its adapters."""
+    names = ", ".join([model["name"], *model["aliases"]])
+    return f"{names} (adapters: {', '.join(model['adapters'])})" if model["adapters"] else names

@@ -10,15 +10,19 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from gemstead.backend.native.cores import usable_cores
+from gemstead.backend.native.footprint import Work, work_bytes
 from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option
 from gemstead.cli.screen import Screen
+from gemstead.engine.options import EngineOptions
 from gemstead.errors import ConfigError
 from gemstead.machine.memory import useful_memory
 from gemstead.model import Model
@@ -26,13 +30,17 @@ from gemstead.server.auth import Access, is_loopback, new_key
 from gemstead.server.budget import Budget
 from gemstead.server.fields import seconds
 from gemstead.server.refusals import Refusal
-from gemstead.server.served import Offer
+from gemstead.server.served import AdapterOffer, Offer
 from gemstead.server.serving import GRACE_S, PORT, Bound, Ending, listen
 from gemstead.server.serving import serve as serve_until_stopped
 from gemstead.server.shelf import WAITING, Shelf, Terms
 from gemstead.spec.model import ModelSpec
+from gemstead.weights.adapter import open_adapter
 from gemstead.weights.fingerprint import fingerprint
-from gemstead.weights.store import open_store
+from gemstead.weights.store import Store, open_store
+
+if TYPE_CHECKING:
+    from gemstead.backend.base import Capabilities
 
 OLLAMA_PORT = 11434
 KEEP_ALIVE_S = 300.0  # of several models: Ollama's default
@@ -69,6 +77,13 @@ EPILOG = (
     multiple=True,
     metavar="NAME[=MODEL]",
     help="Another name of the model; repeatable. MODEL says which of several.",
+)
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=[MODEL:]FOLDER",
+    help="Answer to NAME with the model and this LoRA adapter; repeatable. MODEL says which of several.",
 )
 @click.option(
     "--keep-alive",
@@ -123,7 +138,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     screen = Screen()
     given = {name: values.pop(name) for name in _OWN}
     options = Options(**values)
-    offers = offers_of(models or (DEFAULT_MODEL,), given["aliases"], options, screen)
+    offers = offers_of(models or (DEFAULT_MODEL,), given["aliases"], given["adapters"], options, screen)
     keep_alive_s = keep_alive_of(given["keep_alive"], len(offers))
     terms = Terms(keep_alive_s, given["max_queue"], given["timeout"], options.thinking)
     shelf = Shelf(Budget.of(offers, given["ceiling"]), terms)
@@ -141,13 +156,13 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
 
 
 _OWN = (
-    *("host", "port", "ollama_port", "aliases", "keep_alive", "ceiling", "api_key_file", "hosts", "origins"),
-    *("max_queue", "timeout", "grace", "store"),
+    *("host", "port", "ollama_port", "aliases", "adapters", "keep_alive", "ceiling", "api_key_file"),
+    *("hosts", "origins", "max_queue", "timeout", "grace", "store"),
 )
 
 
 def offers_of(
-    models: Sequence[str], aliases: Sequence[str], options: Options, screen: Screen
+    models: Sequence[str], aliases: Sequence[str], adapters: Sequence[str], options: Options, screen: Screen
 ) -> tuple[Offer, ...]:
     """The models by name, each looked at but not opened; ConfigError where two have one name."""
     if len(models) > 1 and options.drafter not in (None, "none", "ngram"):
@@ -161,8 +176,11 @@ def offers_of(
         if name in paths:
             raise ConfigError(f"two models are called {name}; give each once, in files of different names")
         paths[name] = path
-    named = named_by(aliases, {**{name: name for name in paths}, **dict(zip(models, paths, strict=True))})
-    return tuple(_offer(name, path, tuple(named[name]), options, screen) for name, path in paths.items())
+    names = {**{name: name for name in paths}, **dict(zip(models, paths, strict=True))}
+    named = named_by(aliases, names)
+    tuned = tuned_by(adapters, names, {*paths, *(alias for each in named.values() for alias in each)})
+    offers = (_offer(name, path, tuned[name], options, screen) for name, path in paths.items())
+    return tuple(replace(offer, aliases=tuple(named[offer.name])) for offer in offers)
 
 
 def named_by(aliases: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
@@ -184,8 +202,35 @@ def named_by(aliases: Sequence[str], names: Mapping[str, str]) -> dict[str, list
     return found
 
 
-def _offer(name: str, path: str, aliases: tuple[str, ...], options: Options, screen: Screen) -> Offer:
-    """A model as its files describe it; opening it is for later."""
+def tuned_by(
+    adapters: Sequence[str], names: Mapping[str, str], taken: Collection[str]
+) -> dict[str, dict[str, Path]]:
+    """The adapters of each model, folders by name; `names` as in named_by, `taken` may not be names here."""
+    found: dict[str, dict[str, Path]] = {name: {} for name in names.values()}
+    taken = set(taken)
+    for adapter in adapters:
+        short, _, folder = adapter.partition("=")
+        model = max((name for name in names if folder.startswith(f"{name}:")), key=len, default="")
+        if model:
+            folder = folder.removeprefix(f"{model}:")
+        elif len(found) == 1:
+            model = next(iter(found))
+        if not short.strip() or not short.isprintable() or not folder:
+            raise ConfigError(f"--adapter {adapter!r} is not NAME=FOLDER, such as mine=./my-adapter")
+        if not model:
+            raise ConfigError(
+                f"--adapter {adapter} does not say which model it tunes; write {short}=MODEL:{folder} "
+                f"with one of {', '.join(found)}"
+            )
+        if short in taken:
+            raise ConfigError(f"--adapter {adapter}: {short} is taken already; choose another name")
+        taken.add(short)
+        found[names[model]][short] = absolute(folder)
+    return found
+
+
+def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, screen: Screen) -> Offer:
+    """A model and its adapters as their files describe them; opening it is for later."""
     with open_store(path_of(path)) as store:
         spec, weights_bytes = store.spec, store.total_bytes
         about: dict[str, Any] = {
@@ -194,15 +239,48 @@ def _offer(name: str, path: str, aliases: tuple[str, ...], options: Options, scr
             "digest": fingerprint(store),
             "parameters": sum(math.prod(tensor.shape) for tensor in store.tensors.values()),
         }
-    if not isinstance(spec, ModelSpec):
-        raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")
+        if not isinstance(spec, ModelSpec):
+            raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")
+        adapters = tuple(_adapter(short, folder, spec, store) for short, folder in folders.items())
+        working = _forward_bytes(spec, store, options) + _drafter_bytes(options)
 
     def opened(kv_bytes: int) -> Model:
-        model = options.open(path, lambda can: min(kv_bytes, useful_memory(can, options.context)))
+        def memory(can: Capabilities) -> int:
+            return min(kv_bytes, useful_memory(can, options.context))
+
+        model = options.open(path, memory, folders)
         screen.say(model.note)
         return model
 
-    return Offer(name, opened, spec, weights_bytes, aliases, **about)
+    return Offer(name, opened, spec, weights_bytes, adapters=adapters, work_bytes=working, **about)
+
+
+def _forward_bytes(spec: ModelSpec, store: Store, options: Options) -> int:
+    """What the largest forwards of a server hold between layers: all rows of a chunk, all sequences."""
+    engine = EngineOptions(context_tokens=options.context)
+    work = Work(
+        rows=engine.max_rows,
+        logit_rows=engine.max_rows,  # embeddings want every row to the end
+        sequences=engine.max_sequences,
+        context_tokens=engine.budget(spec.max_position_embeddings).context_tokens,
+        threads=options.threads or usable_cores(),
+    )
+    return work_bytes(spec, {name: tensor.format for name, tensor in store.tensors.items()}, work)
+
+
+def _drafter_bytes(options: Options) -> int:
+    """The weights of a drafter that has a file of its own."""
+    if options.drafter in (None, "none", "ngram"):
+        return 0
+    with open_store(path_of(check_model(options.drafter))) as store:
+        return store.total_bytes
+
+
+def _adapter(name: str, folder: Path, spec: ModelSpec, store: Store) -> AdapterOffer:
+    """An adapter as its files describe it; WeightsError where it is none, or none of this model."""
+    with open_adapter(folder, spec) as adapter:
+        count = sum(math.prod(part.shape) for term in adapter.terms.values() for part in (term.a, term.b))
+        return AdapterOffer(name, adapter.nbytes, count, fingerprint(store, adapter.digest.hex()))
 
 
 def keep_alive_of(given: str | None, num_models: int) -> float:
@@ -248,6 +326,8 @@ def announce(screen: Screen, shelf: Shelf, bound: Sequence[Bound]) -> None:
     for place in shelf.places:
         context = f", {place.context_tokens:,} tokens of context" if place.context_tokens else ""
         screen.status(f"{place.offer.name} at {first}{context}")
+        for adapter in place.offer.adapters:
+            screen.status(f"{adapter.name} at {first}, an adapter of {place.offer.name}")
     screen.status(f"OPENAI_BASE_URL={first}/v1  ANTHROPIC_BASE_URL={first}  OLLAMA_HOST={bound[-1].url}")
     screen.status("Ctrl-C stops it")
 

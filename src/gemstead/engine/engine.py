@@ -26,7 +26,15 @@ from gemstead.engine.parking import Parking
 from gemstead.engine.sampler import Sampler
 from gemstead.engine.scheduler import Rows, Scheduler
 from gemstead.engine.sequence import Collected, Sequence, check_ids
-from gemstead.errors import BackendError, CapacityError, ConfigError, ContextError, GemsteadError, InputError
+from gemstead.errors import (
+    BackendError,
+    CapacityError,
+    CeilingError,
+    ConfigError,
+    ContextError,
+    GemsteadError,
+    InputError,
+)
 from gemstead.types import FinishReason, SamplingParams
 
 _DEFAULTS = EngineOptions()
@@ -168,16 +176,21 @@ class Engine:
         return 1 + list(self.adapters).index(name), self.adapters[name]
 
     def _check_room(self, prompt_tokens: int, ends_there: bool) -> None:
-        needed = prompt_tokens + (0 if ends_there else 1)
-        if needed > self.max_sequence_tokens:
-            pages = ", ".join(
-                f"{c.total} {p.kind}" for c, p in zip(self.pages.counts(), self.spec.pools, strict=True)
-            )
+        answer = 0 if ends_there else 1
+        allowed, held = self._context - answer, self.max_sequence_tokens - answer
+        if prompt_tokens > allowed:
+            # The APIs' own words, in which programs look for both numbers to shorten a conversation.
             raise ContextError(
-                f"the prompt of {prompt_tokens:,} tokens needs room for {needed:,}, but one sequence holds "
-                f"at most {self.max_sequence_tokens:,} here (context {self._context:,} tokens; "
-                f"{self.options.memory_bytes:,} bytes for K/V = {pages} pages of {self.options.page_tokens} "
-                "tokens); shorten the prompt, or give more memory= or context="
+                f"prompt is too long: {prompt_tokens} tokens > {allowed} maximum (this model's maximum "
+                f"context length is {self._context} tokens here); shorten the prompt, or open the model with "
+                "a longer context where it can have one (context=, --context)"
+            )
+        if prompt_tokens > held:
+            raise CeilingError(
+                f"there is no memory for a prompt of {prompt_tokens:,} tokens: the ceiling for keys and "
+                f"values is {self.options.memory_bytes:,} bytes, which hold {held:,} tokens of one prompt "
+                f"(the context would allow {allowed:,}); shorten the prompt, or give more memory when the "
+                "model is opened (memory=, --memory)"
             )
 
     # ------------------------------------------------------------------ the step

@@ -247,7 +247,7 @@ def routes(desk: Desk) -> list[Route]:
         need(given, "max_tokens")
 
         def prepare(served: Served) -> list[Begin]:
-            return [partial(served.model.session.stream, parse(given, served), **whose(http))]
+            return [partial(served.stream, parse(given, served), **whose(http))]
 
         if given.get("stream"):
             return await desk.streamed(http, model, prepare, MessageEncoder(model))

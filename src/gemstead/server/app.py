@@ -32,6 +32,12 @@ _CORS_HEADERS = "Authorization, Content-Type, X-Api-Key, Anthropic-Version, Anth
 _NO_PATH = (
     "there is no such path; OpenAI's and Anthropic's begin with /v1, Ollama's with /api; see /openapi.json"
 )
+_PROMPTS = {  # the field that is too long
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/responses": "input",
+    "/v1/embeddings": "input",
+}
 GONE = 499  # nginx' word for a client that did not wait
 
 
@@ -63,6 +69,8 @@ async def _refused(http: Request, error: Exception) -> Response:
         words = {404: _NO_PATH, 405: "this path does not take that method"}
         error = Refusal(error.status_code, words.get(error.status_code, str(error.detail)), code="wrong_path")
     refusal = refusal_of(error)
+    if refusal.code == "context_length_exceeded":
+        refusal.param = _PROMPTS.get(http.url.path)
     http.state.record.outcome = refusal.code or str(refusal.status)
     return JSONResponse(body_of(refusal, dialect_of(http.url.path)), refusal.status, refusal.headers)
 

@@ -17,10 +17,12 @@ from gemstead.server.served import Offer
 MOST_RESPONSES_BYTES = 64 << 20
 # Of what is free when the server starts; the rest stays for the other programs of the machine.
 SHARE = 0.75
-# Of an open model beside weights and K/V: the tokenizer and the grammars' trie, 400 MB for 262,144 tokens
-# (model.py and engine/grammar.py have the figures), and the rows of a forward.
+# Of an open model beside weights, K/V and its forwards: the tokenizer and the grammars' trie, 400 MB for
+# 262,144 tokens (model.py and engine/grammar.py have the figures); and the libraries that opening loads, with
+# what requests under way are made of: 39 MiB with 64 of all kinds at once, prompts of 4,000 tokens, measured
+# with pebble (docs/adr/0012).
 _TEXT_BYTES_PER_TOKEN = 1600
-_ROWS_BYTES = 32 << 20
+_OPEN_BYTES = 48 << 20
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Budget:
             if _needs(offer) > budget.room_bytes:
                 raise ConfigError(
                     f"{offer.name} can never be opened within {ceiling_bytes:,} bytes: it needs "
-                    f"{_needs(offer):,} (weights of {offer.weights_bytes:,} and the least for its context), "
-                    f"the server itself {budget.fixed_bytes:,}; give more --memory, or leave the model out"
+                    f"{_needs(offer):,} (weights of {offer.weights_bytes:,}, adapters and the least for its "
+                    f"context), the server itself {budget.fixed_bytes:,}; give more --memory, or leave it out"
                 )
         return budget
 
@@ -78,9 +80,10 @@ class Budget:
 
 def _needs(offer: Offer) -> int:
     """The least with which a model can be open."""
-    return offer.weights_bytes + working_bytes(offer) + LEAST_KV_BYTES
+    adapters = sum(one.held_bytes for one in offer.adapters)
+    return offer.weights_bytes + adapters + working_bytes(offer) + LEAST_KV_BYTES
 
 
 def working_bytes(offer: Offer) -> int:
     """What an open model takes beside weights and K/V."""
-    return _ROWS_BYTES + _TEXT_BYTES_PER_TOKEN * offer.spec.vocab_size
+    return offer.work_bytes + _OPEN_BYTES + _TEXT_BYTES_PER_TOKEN * offer.spec.vocab_size

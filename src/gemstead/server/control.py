@@ -119,6 +119,7 @@ def _status(place: Place) -> dict[str, Any]:
     about = {
         "name": place.offer.name,
         "aliases": list(place.offer.aliases),
+        "adapters": [one.name for one in place.offer.adapters],
         "state": place.state,
         "waiting": place.waiting,
         "context_tokens": place.context_tokens,

@@ -96,7 +96,7 @@ def _prepare(
     inputs: list[str | list[int]], kept: list[Pooling], caller: Whose, served: Served
 ) -> list[Begin]:
     def begin(one: str | list[int]) -> Pooling:
-        kept.append(served.model.session.embedding(one, **caller))
+        kept.append(served.embedding(one, **caller))
         return kept[-1]
 
     return [partial(begin, one) for one in inputs]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 from starlette.requests import Request as HttpRequest
@@ -122,17 +122,19 @@ class Exchange:
     """One request's hold on a model and its answers there, let go of by `end` however far it came."""
 
     def __init__(self, shelf: Shelf, http: HttpRequest, model: str) -> None:
-        self._shelf, self._place = shelf, shelf.place(model)
+        self._shelf, (self._place, self._adapter) = shelf, shelf.find(model)
         self._client = client_of(http)
         self._opened: Opened | None = None
         self.jobs: list[Job] = []
         self.record = record_of(http)
-        self.record.model = self._place.offer.name
+        self.record.model = (self._adapter or self._place.offer).name
 
     async def begin(self, prepare: Prepare) -> Served:
         """Wait for the model and start the answers."""
         self._opened = await self._shelf.hold(self._place)
         served = self._opened.served
+        if self._adapter is not None:
+            served = replace(served, adapter=self._adapter.name)
         self.jobs = await self._opened.runner.start(prepare(served), self._client)
         return served
 

@@ -52,7 +52,7 @@ from gemstead.server.openai_messages import (
 )
 from gemstead.server.runner import Begin
 from gemstead.server.sampling import SAMPLING, check_num_ctx, sampling_of, think, with_logprobs
-from gemstead.server.served import Offer, Served
+from gemstead.server.served import AdapterOffer, Offer, Served
 from gemstead.server.shelf import Opened, Place
 from gemstead.types import (
     ROLES,
@@ -200,10 +200,10 @@ def _format(value: Any) -> OutputFormat | None:
 
 
 def _begin(given: dict[str, Any], served: Served, caller: Whose, *, is_chat: bool) -> Begin:
-    session, request = served.model.session, (parse_chat if is_chat else parse_generate)(given, served)
+    request = (parse_chat if is_chat else parse_generate)(given, served)
     if given.get("raw"):
-        return partial(session.continuation, served.raw_ids(given["prompt"]), request.sampling, **caller)
-    return partial(session.stream, request, **caller)
+        return partial(served.continuation, served.raw_ids(given["prompt"]), request.sampling, **caller)
+    return partial(served.stream, request, **caller)
 
 
 def routes(desk: Desk) -> list[Route]:
@@ -241,14 +241,16 @@ def routes(desk: Desk) -> list[Route]:
         return await answer(http, read(await read_object(http), GENERATE), is_chat=False)
 
     async def tags(_: HttpRequest) -> Response:
-        return JSONResponse({"models": [_entry(place, name) for name, place in desk.shelf.names]})
+        return JSONResponse(
+            {"models": [_entry(p.offer, name, p.offer.adapter(name)) for name, p in desk.shelf.names]}
+        )
 
     async def running(_: HttpRequest) -> Response:
         return JSONResponse({"models": [_running(*pair) for pair in desk.shelf.opened]})
 
     async def show(http: HttpRequest) -> Response:
         given = read(await read_object(http), SHOW)
-        return JSONResponse(_description(desk.shelf.place(given.get("model") or need(given, "name"))))
+        return JSONResponse(_description(*desk.shelf.find(given.get("model") or need(given, "name"))))
 
     async def version(_: HttpRequest) -> Response:
         return JSONResponse({"version": metadata.version("gemstead")})
@@ -263,10 +265,10 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
-def _details(offer: Offer) -> dict[str, Any]:
-    count = offer.parameters
+def _details(offer: Offer, adapter: AdapterOffer | None) -> dict[str, Any]:
+    count = offer.parameters + (0 if adapter is None else adapter.parameters)
     return {
-        "parent_model": "",
+        "parent_model": "" if adapter is None else offer.name,
         "format": offer.container,
         "family": "gemma4",
         "families": ["gemma4"],
@@ -275,15 +277,15 @@ def _details(offer: Offer) -> dict[str, Any]:
     }
 
 
-def _entry(place: Place, name: str) -> dict[str, Any]:
-    since = datetime.fromtimestamp(place.offer.since, UTC).isoformat()
+def _entry(offer: Offer, name: str, adapter: AdapterOffer | None = None) -> dict[str, Any]:
+    """A name as the list has it; an adapter is as large as it is together with its model."""
     return {
         "name": name,
         "model": name,
-        "modified_at": since,
-        "size": place.offer.weights_bytes,
-        "digest": place.offer.digest,
-        "details": _details(place.offer),
+        "modified_at": datetime.fromtimestamp(offer.since, UTC).isoformat(),
+        "size": offer.weights_bytes + (0 if adapter is None else adapter.nbytes),
+        "digest": (adapter or offer).digest,
+        "details": _details(offer, adapter),
     }
 
 
@@ -301,13 +303,13 @@ def _running(place: Place, opened: Opened) -> dict[str, Any]:
         "context_length": opened.served.context_tokens,
         "kv_bytes": stats.cache_bytes,
     }
-    return {**_entry(place, place.offer.name), **more}
+    return {**_entry(place.offer, place.offer.name), **more}
 
 
-def _description(place: Place) -> dict[str, Any]:
+def _description(place: Place, adapter: AdapterOffer | None) -> dict[str, Any]:
     spec = place.offer.spec
     return {
-        "details": _details(place.offer),
+        "details": _details(place.offer, adapter),
         "capabilities": ["completion", "tools", "thinking"],
         "model_info": {
             "general.architecture": "gemma4",

@@ -57,7 +57,7 @@ from gemstead.server.sampling import (
     thinking_of,
     with_logprobs,
 )
-from gemstead.server.served import Served
+from gemstead.server.served import AdapterOffer, Served
 from gemstead.server.shelf import Place
 from gemstead.text.tokenizer import Tokenizer
 from gemstead.types import Request, SamplingParams
@@ -199,7 +199,7 @@ def routes(desk: Desk) -> list[Route]:
             request = parse_chat(given, served)
             encoder.tokens = _tokens_of(served, asked)
             each = [replace(request, sampling=seeded(request.sampling, i)) for i in range(asked.n)]
-            return [partial(served.model.session.stream, one, **whose(http)) for one in each]
+            return [partial(served.stream, one, **whose(http)) for one in each]
 
         if asked.is_streamed:
             return await desk.streamed(http, asked.model, prepare, encoder)
@@ -216,7 +216,7 @@ def routes(desk: Desk) -> list[Route]:
             encoder.tokens = _tokens_of(served, asked)
             encoder.repeat(echo)
             each = [seeded(sampling, i) for i in range(asked.n)]
-            return [partial(served.model.session.continuation, ids, one, **whose(http)) for one in each]
+            return [partial(served.continuation, ids, one, **whose(http)) for one in each]
 
         if asked.is_streamed:
             return await desk.streamed(http, asked.model, prepare, encoder)
@@ -226,8 +226,8 @@ def routes(desk: Desk) -> list[Route]:
     async def models(http: HttpRequest) -> Response:
         name = http.path_params.get("name")
         if name is not None:
-            return JSONResponse(_model(desk.shelf.place(name), name))
-        listed = [_model(place, name) for name, place in desk.shelf.names]
+            return JSONResponse(_model(name, *desk.shelf.find(name)))
+        listed = [_model(name, place, place.offer.adapter(name)) for name, place in desk.shelf.names]
         return JSONResponse({"object": "list", "data": listed})
 
     return [
@@ -242,12 +242,16 @@ def _tokens_of(served: Served, asked: Asked) -> Tokenizer | None:
     return served.model.tokenizer if asked.has_logprobs else None
 
 
-def _model(place: Place, name: str) -> dict[str, Any]:
-    """An entry of the list; the context of a model is known when it was opened once."""
+def _model(name: str, place: Place, adapter: AdapterOffer | None) -> dict[str, Any]:
+    """An entry of the list, an adapter's with its model as `parent`, as vLLM has it.
+
+    The context of a model is known when it was opened once.
+    """
     return {
         "id": name,
         "object": "model",
         "created": place.offer.since,
         "owned_by": "gemstead",
+        "parent": None if adapter is None else place.offer.name,
         "context_length": place.context_tokens,
     }

@@ -28,7 +28,7 @@ _REFUSALS = {
     "403": "not this key, not under this host name, or not from a page of this origin",
     "404": "there is no such model or response",
     "408": "the body did not come in time",
-    "413": f"the body is larger than {MAX_BODY_BYTES:,} bytes, or there is no memory for it",
+    "413": f"the body is larger than {MAX_BODY_BYTES:,} bytes, or the prompt needs more memory than there is",
     "429": "too many answers are under way; Retry-After says when to ask again",
     "503": "the server is stopping, or has no memory left for this; see Retry-After",
 }

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from gemstead.errors import CapacityError, ContextError, GemsteadError, InputError
+from gemstead.errors import CapacityError, CeilingError, ContextError, GemsteadError, InputError
 
 Dialect: TypeAlias = Literal["openai", "anthropic", "ollama"]
 
@@ -59,7 +59,9 @@ def refusal_of(error: Exception) -> Refusal:
         match = _FIELD.match(str(error))
         return Refusal(400, str(error), param=match[1] if match else None, code="invalid_value")
     if isinstance(error, ContextError):
-        return Refusal(400, str(error), param="messages", code="context_length_exceeded")
+        return Refusal(400, str(error), code="context_length_exceeded")
+    if isinstance(error, CeilingError):
+        return Refusal(413, str(error), code="memory_exceeded")
     if isinstance(error, CapacityError):
         return Refusal(503, str(error), code="no_capacity", headers={"Retry-After": "5"})
     if isinstance(error, GemsteadError):

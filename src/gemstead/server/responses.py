@@ -220,7 +220,7 @@ def routes(desk: Desk, store: ResponseStore) -> list[Route]:
             request = parse(given, [*before, *items], served)
             if request.sampling.logprobs is not None:
                 encoder.tokens = served.model.tokenizer
-            return [partial(served.model.session.stream, request, **whose(http))]
+            return [partial(served.stream, request, **whose(http))]
 
         if given.get("stream"):
             return await desk.streamed(http, model, prepare, encoder)

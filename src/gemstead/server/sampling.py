@@ -124,7 +124,7 @@ def check_num_ctx(options: Mapping[str, Any], served: Served) -> None:
         raise wrong(
             "options.num_ctx",
             f"options.num_ctx is {asked:,}, but the server was started with {served.context_tokens:,} tokens "
-            "of context; restart it with --context, or ask for less",
+            "of context; restart it with more --context or --memory, or ask for less",
         )
 
 

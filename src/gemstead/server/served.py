@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence as Listing
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineStats
-from gemstead.session import Session
+from gemstead.session import Pooling, Session, Stream
 from gemstead.spec.model import ModelSpec
 from gemstead.text.tokenizer import Tokenizer
-from gemstead.types import SamplingParams, ThinkingChoice
+from gemstead.types import Request, SamplingParams, ThinkingChoice
 
 
 class OpenModel(Protocol):
@@ -45,8 +46,26 @@ class OpenModel(Protocol):
 
 
 @dataclass(frozen=True)
+class AdapterOffer:
+    """An adapter (LoRA) under a model name of its own; the model it tunes computes it, no second one.
+
+    nbytes is the size of its matrices in the file, `digest` a hash of them and of the model.
+    """
+
+    name: str
+    nbytes: int = 0
+    parameters: int = 0
+    digest: str = ""
+
+    @property
+    def held_bytes(self) -> int:
+        """The most it takes while its model is open: all of it in float32."""
+        return 4 * self.parameters
+
+
+@dataclass(frozen=True)
 class Offer:
-    """A model under its name and its aliases. `open` takes the most bytes that its K/V may have.
+    """A model under its name, its aliases and those of its adapters. `open` takes the most bytes of its K/V.
 
     What only describes it: the file's kind of container and number format, its hash, how many weights it has.
     """
@@ -56,6 +75,8 @@ class Offer:
     spec: ModelSpec
     weights_bytes: int
     aliases: tuple[str, ...] = ()
+    adapters: tuple[AdapterOffer, ...] = ()
+    work_bytes: int = 0  # of its largest forwards, and its drafter
     container: str = ""
     format: str = ""
     digest: str = ""
@@ -65,15 +86,20 @@ class Offer:
     @property
     def names(self) -> tuple[str, ...]:
         """All names it answers to."""
-        return (self.name, *self.aliases)
+        return (self.name, *self.aliases, *(one.name for one in self.adapters))
+
+    def adapter(self, name: str) -> AdapterOffer | None:
+        """What answers to a name beside the model itself; None for the model's own names."""
+        return next((one for one in self.adapters if one.name == name), None)
 
 
 @dataclass(frozen=True)
 class Served:
-    """An open model."""
+    """An open model, as one request asks it: with one of its adapters, or as it is."""
 
     model: OpenModel
     thinking: ThinkingChoice = False  # where a request says nothing
+    adapter: str | None = None
 
     @property
     def context_tokens(self) -> int:
@@ -84,3 +110,18 @@ class Served:
         """A prompt as it is, without a chat template: the token that begins texts, if any, and its own."""
         bos = self.model.spec.tokens.bos
         return [*([] if bos is None else [bos]), *self.model.tokenizer.encode(prompt)]
+
+    def stream(self, request: Request, *, salt: bytes, client: bytes) -> Stream:
+        """Session.stream, with this adapter."""
+        return self.model.session.stream(replace(request, adapter=self.adapter), salt=salt, client=client)
+
+    def continuation(
+        self, token_ids: Listing[int], sampling: SamplingParams, *, salt: bytes, client: bytes
+    ) -> Stream:
+        """Session.continuation, with this adapter."""
+        session = self.model.session
+        return session.continuation(token_ids, sampling, salt=salt, client=client, adapter=self.adapter)
+
+    def embedding(self, text: str | Listing[int], *, salt: bytes, client: bytes) -> Pooling:
+        """Session.embedding, with this adapter."""
+        return self.model.session.embedding(text, salt=salt, client=client, adapter=self.adapter)

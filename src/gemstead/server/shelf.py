@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from gemstead.server.budget import Budget
 from gemstead.server.refusals import Refusal, stopping
 from gemstead.server.runner import Runner
-from gemstead.server.served import Offer, Served
+from gemstead.server.served import AdapterOffer, Offer, Served
 from gemstead.types import ThinkingChoice
 
 WAITING = 48  # answers that may wait beside those that the engine computes at once
@@ -89,15 +89,19 @@ class Shelf:
 
     @property
     def names(self) -> list[tuple[str, Place]]:
-        """Every name and alias with its place."""
+        """Every name, of models, aliases and adapters, with its place."""
         return [(name, place) for place in self.places for name in place.offer.names]
 
     def place(self, name: str) -> Place:
-        """The place of a model or an alias; a Refusal (404). Ollama's ':latest' is no other model."""
+        """The place of whatever answers to the name; a Refusal (404)."""
+        return self.find(name)[0]
+
+    def find(self, name: str) -> tuple[Place, AdapterOffer | None]:
+        """The same, and the adapter where the name is one's. Ollama's ':latest' is no other model."""
         bare = name.removesuffix(":latest")
         for known, place in self.names:
             if known in (name, bare):
-                return place
+                return place, place.offer.adapter(known)
         raise Refusal(
             404,
             f"the model {name[:200]!r} is not served here; served are {', '.join(n for n, _ in self.names)}",
