@@ -162,15 +162,15 @@ void test_quantize() {
         for (int round = 0; round < 200; ++round) {
             const int blocks = 1 + round % 5, w = 1 + round % 4;
             Tile wanted(blocks, w), got(blocks, w);
-            std::vector<float> x(blocks * kBlock);
+            std::vector<float> x(blocks * kBlock * w);
             for (auto& v : x) v = uniform(-3, 3) * std::pow(10.0f, static_cast<float>(round % 40 - 20));
             if (round % 10 == 1) x[round % x.size()] = INFINITY;
             if (round % 10 == 2) x[round % x.size()] = NAN;
             if (round % 10 == 3) std::fill(x.begin(), x.end(), 0.0f);
             if (round % 10 == 4) std::fill(x.begin(), x.end(), 1e-39f);
             for (int t = 0; t < w; ++t) {
-                table[0].run(x.data(), wanted.view, t);
-                entry.run(x.data(), got.view, t);
+                table[0].run(x.data() + t * blocks * kBlock, wanted.view, t);
+                entry.run(x.data() + t * blocks * kBlock, got.view, t);
             }
             const bool same = laid(entry.isa, wanted) == got.q && wanted.eight == got.eight && wanted.halves == got.halves &&
                               !std::memcmp(wanted.scale.data(), got.scale.data(), 4 * got.scale.size());
