@@ -46,7 +46,7 @@ SIMDE_FLAGS = ["-mavx2", "-mfma", "-mf16c", "-mbmi2", "-O1", "-Wno-psabi"]
 SIMDE_FLAGS += ["-include", str(NATIVE / "tests/emulated_avx512.h")]
 ARM_COMPILER = "aarch64-linux-gnu-g++"
 # QEMU's processors and what the kernels must find on them: Raspberry Pi 3, Raspberry Pi 5, all there is.
-ARM_PROCESSORS = {"cortex-a53": "neon", "cortex-a76": "dotprod", "max": "dotprod"}
+ARM_PROCESSORS = {"cortex-a53": "neon", "cortex-a76": "dotprod", "max": "i8mm"}
 SKIPPED = 77
 
 
@@ -80,7 +80,7 @@ def compile_one(tools: Toolchain, source: Path, objects: Path) -> Path:
     """The object file of a source, compiled unless it is there already."""
     command = [*tools.compiler, *tools.flags(source)]
     digest = hashlib.blake2b(repr(command).encode(), digest_size=12)
-    included = [source.with_name("neon.cpp")] if source.name == "dotprod.cpp" else []
+    included = [source.with_name("neon.cpp")] if source.name in ("dotprod.cpp", "i8mm.cpp") else []
     for file in [source, *included, *sorted(NATIVE.rglob("*.h"))]:
         digest.update(file.read_bytes())
     name = f"{source.parent.name}-{source.stem}-{digest.hexdigest()}.o"
@@ -149,9 +149,10 @@ def test_emulated(folder: Path) -> int:
 
 
 def test_arm(folder: Path) -> int:
-    """The NEON kernels, on every processor of ARM_PROCESSORS. QEMU's speed says nothing of theirs.
+    """The NEON kernels on every processor of ARM_PROCESSORS, the model on one that has all of them.
 
-    test_threads stays out: under QEMU the memory order is this machine's, so it would show nothing.
+    QEMU's speed says nothing of theirs. test_threads stays out: under QEMU the memory order is this
+    machine's, so it would show nothing.
     """
     what = "the NEON kernels"
     if shutil.which(ARM_COMPILER) is None:
@@ -159,13 +160,15 @@ def test_arm(folder: Path) -> int:
     emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if emulator is None:
         return skip(what, "qemu-aarch64 is not installed (Debian: qemu-user-static)")
-    program = folder / "test_kernels_arm"
-    files = [*sources("kernels", "src"), NATIVE / "tests/test_kernels.cpp"]
-    build(Toolchain([ARM_COMPILER], ["-static"]), files, program, folder / "objects")
+    programs = {test: folder / f"{test}_arm" for test in ("test_kernels", "test_model")}
+    for test, program in programs.items():
+        files = [*sources("kernels", "src"), NATIVE / f"tests/{test}.cpp"]
+        build(Toolchain([ARM_COMPILER], ["-static"]), files, program, folder / "objects")
     failed = 0
     for processor, isa in ARM_PROCESSORS.items():
         print(f"{processor}:", flush=True)
-        failed |= run(emulator, "-cpu", processor, program, isa)
+        failed |= run(emulator, "-cpu", processor, programs["test_kernels"], isa)
+    failed |= run(emulator, "-cpu", "max", programs["test_model"])
     return 1 if failed else 0
 
 

@@ -3,6 +3,8 @@
 // Tokens lie in tiles of at most 4 (w tokens). In the tile that begins with
 // token t0:  q [blocks][w][32] from q + t0*blocks*32;  scale, sum_scaled [blocks][w] from + t0*blocks;
 // eight [blocks][w] = 8 * sum of the block's q;  halves [blocks][w][2] = 32 * sum of each half block.
+// At the level i8mm (isa.h) the tokens of a whole tile lie in pairs of 64 bytes: per 16 columns, columns 0-3 and
+// 8-11 of the first, the same of the second, then columns 4-7 and 12-15 of both.
 // Values are in [-127, 127]: -128 would overflow a product of pairs in int16.
 #pragma once
 

@@ -37,17 +37,24 @@ Isa probe() noexcept {
 #endif
 }
 #elif defined(GS_ARM64)
-constexpr Isa kLevels[] = {Isa::scalar, Isa::neon, Isa::dotprod};
+constexpr Isa kLevels[] = {Isa::scalar, Isa::neon, Isa::dotprod, Isa::i8mm};
+
+#if defined(__APPLE__)
+bool has(const char* feature) noexcept {
+    int value = 0;
+    size_t size = sizeof value;
+    return !sysctlbyname(feature, &value, &size, nullptr, 0) && value;
+}
+#endif
 
 Isa probe() noexcept {
 #if defined(__linux__)
-    constexpr unsigned long dot_product = 1ul << 20;  // HWCAP_ASIMDDP, asm/hwcap.h
-    return getauxval(AT_HWCAP) & dot_product ? Isa::dotprod : Isa::neon;
+    constexpr unsigned long dot_product = 1ul << 20, matrix_product = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
+    if (!(getauxval(AT_HWCAP) & dot_product)) return Isa::neon;
+    return getauxval(AT_HWCAP2) & matrix_product ? Isa::i8mm : Isa::dotprod;
 #elif defined(__APPLE__)
-    int has = 0;
-    size_t size = sizeof has;
-    const bool known = !sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0);
-    return known && has ? Isa::dotprod : Isa::neon;
+    if (!has("hw.optional.arm.FEAT_DotProd")) return Isa::neon;
+    return has("hw.optional.arm.FEAT_I8MM") ? Isa::i8mm : Isa::dotprod;
 #else
     return Isa::neon;
 #endif
@@ -75,7 +82,7 @@ Isa probed_isa() noexcept {
 }
 
 const char* name_of(Isa isa) noexcept {
-    constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "neon", "dotprod"};
+    constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "neon", "dotprod", "i8mm"};
     return kNames[static_cast<int>(isa)];
 }
 
@@ -88,7 +95,7 @@ const char* isa_complaint() noexcept {
     const char* name = std::getenv("GEMSTEAD_ISA");
     if (!name || !*name || forced_isa()) return nullptr;
     return "GEMSTEAD_ISA names an instruction set that this machine does not run: scalar, avx2 and avx512 exist "
-           "on x86-64, scalar, neon and dotprod on ARM64; leave it out to use the best there is";
+           "on x86-64, scalar, neon, dotprod and i8mm on ARM64; leave it out to use the best there is";
 }
 
 }  // namespace gs

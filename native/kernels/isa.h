@@ -39,14 +39,18 @@
     _Pragma("GCC target(\"avx2,fma,f16c,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni\")")
 #endif
 #elif defined(__aarch64__)
-#define GS_ARM64 1  // NEON is part of it; only the int8 dot product needs a target of its own
+#define GS_ARM64 1  // NEON is part of it; only the int8 dot and matrix products need targets of their own
 #include <arm_neon.h>
 #if defined(__clang__)
 #define GS_BEGIN_DOTPROD \
     _Pragma("clang attribute push(__attribute__((target(\"dotprod\"))), apply_to = function)")
+#define GS_BEGIN_I8MM \
+    _Pragma("clang attribute push(__attribute__((target(\"dotprod,i8mm\"))), apply_to = function)")
 #define GS_END_TARGET _Pragma("clang attribute pop")
 #else
 #define GS_BEGIN_DOTPROD _Pragma("GCC push_options") _Pragma("GCC target(\"arch=armv8.2-a+dotprod\")")
+#define GS_BEGIN_I8MM \
+    _Pragma("GCC push_options") _Pragma("GCC target(\"arch=armv8.2-a+dotprod+i8mm\")")
 #define GS_END_TARGET _Pragma("GCC pop_options")
 #endif
 #endif
@@ -54,7 +58,7 @@
 namespace gs {
 
 // Ascending within an architecture: a machine that runs one runs those before it.
-enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2, neon = 3, dotprod = 4 };
+enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2, neon = 3, dotprod = 4, i8mm = 5 };
 
 // What this machine can run and GEMSTEAD_ISA allows; probed once.
 Isa isa() noexcept;

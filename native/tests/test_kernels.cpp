@@ -63,14 +63,33 @@ struct Tile {
     }
 };
 
-Tile random_tile(int blocks, int w, bool corners) {
-    Tile tile(blocks, w);
-    std::vector<float> x(blocks * kBlock);
-    for (int t = 0; t < w; ++t) {
-        for (auto& v : x) v = corners ? (random_bits() % 2 ? 1.0f : -1.0f) : uniform(-2, 2);
-        quantize_table()[0].run(x.data(), tile.view, t);
+// Random rows, quantized for the scalar kernels and for those of a level.
+struct Tiles {
+    Tile scalar, own;
+    Tiles(int blocks, int w, bool corners, Isa isa) : scalar(blocks, w), own(blocks, w) {
+        std::vector<float> x(blocks * kBlock);
+        for (int t = 0; t < w; ++t) {
+            for (auto& v : x) v = corners ? (random_bits() % 2 ? 1.0f : -1.0f) : uniform(-2, 2);
+            quantize_table()[0].run(x.data(), scalar.view, t);
+            pick(quantize_table(), isa)(x.data(), own.view, t);
+        }
     }
-    return tile;
+};
+
+// Where column k of token t of w lies in a block: activations.h.
+int place(Isa isa, int w, int t, int k) {
+    if (isa != Isa::i8mm || w < kTile) return t * kBlock + k;
+    return t / 2 * 64 + k / 16 * 32 + k / 4 % 2 * 16 + t % 2 * 8 + k / 8 % 2 * 4 + k % 4;
+}
+
+std::vector<int8_t> laid(Isa isa, const Tile& tile) {
+    const int w = tile.view.tokens;
+    std::vector<int8_t> q(tile.q.size());
+    for (int b = 0; b < tile.view.blocks; ++b)
+        for (int t = 0; t < w; ++t)
+            for (int k = 0; k < kBlock; ++k)
+                q[b * w * kBlock + place(isa, w, t, k)] = tile.q[(b * w + t) * kBlock + k];
+    return q;
 }
 
 // Fills float16 scales so that they are finite; every other byte is random or at a corner.
@@ -97,13 +116,13 @@ void test_matmul(const Format& f) {
         for (int round = 0; round < 120; ++round) {
             const int supers = 1 + round % 7, w = 1 + round % 4, shift = round % 3;
             const bool corners = round % 5 == 0;
-            const Tile tile = random_tile(supers * f.columns / kBlock, w, corners);
+            const Tiles tiles(supers * f.columns / kBlock, w, corners, entry.isa);
             Shifted<uint8_t> strip(static_cast<size_t>(supers) * f.bytes, shift);
             fill_strip(strip.at, static_cast<int64_t>(supers) * f.bytes, corners);
             for (int s = 0; s < supers; ++s) put_halves(strip.at + s * f.bytes + f.scales_at, f.num_scales);
             std::vector<float> wanted(4 * 20, -7), got(4 * 20, -7);
-            f.table[0].run(strip.at, tile.view, wanted.data(), 20);
-            entry.run(strip.at, tile.view, got.data(), 20);
+            f.table[0].run(strip.at, tiles.scalar.view, wanted.data(), 20);
+            entry.run(strip.at, tiles.own.view, got.data(), 20);
             for (size_t i = 0; i < got.size(); ++i)
                 expect(wanted[i] == got[i], f.name, name_of(entry.isa), i, wanted[i], got[i]);
         }
@@ -144,17 +163,17 @@ void test_quantize() {
         for (int round = 0; round < 200; ++round) {
             const int blocks = 1 + round % 5, w = 1 + round % 4;
             Tile wanted(blocks, w), got(blocks, w);
-            std::vector<float> x(blocks * kBlock);
+            std::vector<float> x(blocks * kBlock * w);
             for (auto& v : x) v = uniform(-3, 3) * std::pow(10.0f, static_cast<float>(round % 40 - 20));
             if (round % 10 == 1) x[round % x.size()] = INFINITY;
             if (round % 10 == 2) x[round % x.size()] = NAN;
             if (round % 10 == 3) std::fill(x.begin(), x.end(), 0.0f);
             if (round % 10 == 4) std::fill(x.begin(), x.end(), 1e-39f);
             for (int t = 0; t < w; ++t) {
-                table[0].run(x.data(), wanted.view, t);
-                entry.run(x.data(), got.view, t);
+                table[0].run(x.data() + t * blocks * kBlock, wanted.view, t);
+                entry.run(x.data() + t * blocks * kBlock, got.view, t);
             }
-            const bool same = wanted.q == got.q && wanted.eight == got.eight && wanted.halves == got.halves &&
+            const bool same = laid(entry.isa, wanted) == got.q && wanted.eight == got.eight && wanted.halves == got.halves &&
                               !std::memcmp(wanted.scale.data(), got.scale.data(), 4 * got.scale.size());
             expect(same, "quantize", name_of(entry.isa), round, wanted.scale[0], got.scale[0]);
         }

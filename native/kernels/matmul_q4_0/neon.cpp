@@ -14,9 +14,8 @@ struct Kernel {
         clear(sum);
         const int8_t* q = a.q;
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ4_0Bytes) {
-            Dots dot[H][W];
-            for (int h = 0; h < H; ++h)
-                for (int t = 0; t < W; ++t) dot[h][t] = Dots::from(-a.eight[b * W + t]);
+            Dots<W> dot[H];
+            for (int h = 0; h < H; ++h) dot[h] = Dots<W>::less(a.eight + b * W, 1);
             nibble_dots(strip + 16 * first, q, dot);
             add_scaled(strip + 256 + 8 * first, dot, a.scale + b * W, sum);
         }

@@ -23,9 +23,8 @@ struct Kernel {
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock) {
             const uint8_t* super = strip + static_cast<int64_t>(b / 8) * kQ4_kBytes;
             const uint8_t* block = super + 64 + 288 * (b % 8);
-            Dots dot[H][W];
-            for (int h = 0; h < H; ++h)
-                for (int t = 0; t < W; ++t) dot[h][t] = Dots::from(0);
+            Dots<W> dot[H];
+            for (int h = 0; h < H; ++h) dot[h] = Dots<W>::zero();
             nibble_dots(block + 32 + 16 * first, q, dot);
 #pragma GCC unroll 4
             for (int h = 0; h < H; ++h) {
@@ -35,7 +34,7 @@ struct Kernel {
 #pragma GCC unroll 4
                 for (int t = 0; t < W; ++t) {
                     const float32x4_t factor = vmulq_n_f32(scale, a.scale[b * W + t]);
-                    sum[h][t] = vfmaq_f32(sum[h][t], vcvtq_f32_s32(dot[h][t].total()), factor);
+                    sum[h][t] = vfmaq_f32(sum[h][t], vcvtq_f32_s32(dot[h].total(t)), factor);
                     sum[h][t] = vfmsq_f32(sum[h][t], least, vdupq_n_f32(a.sum_scaled[b * W + t]));
                 }
             }

@@ -7,22 +7,24 @@ GS_BEGIN_NEON
 namespace gs::matmul_q6_k {
 namespace {
 
-// Chunk C of a half block: its nibbles, and the high bits of both chunks.
-template <int C, int H, int W>
-inline void chunk(const uint8_t* nibbles, const uint8_t* high, const Columns (&x)[W], Dots (&dot)[H][W]) noexcept {
+// The high nibbles' bits where a bsl takes them; low_bits: the low nibbles', two places above.
+template <int C, class D>
+inline uint8x16_t high_bits(uint8x16_t crumbs, uint8x16_t low_bits) noexcept {
+    if constexpr (D::kPairs > 0) return vshrq_n_u8(low_bits, 2);
+    return C ? vshrq_n_u8(crumbs, 2) : vshlq_n_u8(crumbs, 2);
+}
+
+// One part of a half block's two chunks of nibbles, and the high bits of both.
+template <int C, class D, int H>
+inline void part(const uint8_t* nibbles, const uint8_t* high, const typename D::Columns& x, D (&dot)[H]) noexcept {
     const uint8x16_t low = vdupq_n_u8(15), top = vdupq_n_u8(0x30);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
-        const uint8x16_t pair = vld1q_u8(nibbles + 16 * h), crumbs = vld1q_u8(high + 16 * h);
-        const uint8x16_t low_bits = C ? crumbs : vshlq_n_u8(crumbs, 4);
-        const uint8x16_t high_bits = C ? vshrq_n_u8(crumbs, 2) : vshlq_n_u8(crumbs, 2);
-        const int8x16_t lo = vreinterpretq_s8_u8(vbslq_u8(top, low_bits, vandq_u8(pair, low)));
-        const int8x16_t hi = vreinterpretq_s8_u8(vbslq_u8(top, high_bits, vshrq_n_u8(pair, 4)));
-#pragma GCC unroll 4
-        for (int t = 0; t < W; ++t) {
-            dot[h][t].template add<2 * C>(lo, x[t]);
-            dot[h][t].template add<2 * C + 1>(hi, x[t]);
-        }
+        const uint8x16_t crumbs = vld1q_u8(high + 16 * h);
+        const uint8x16_t bits = D::template part<C>(vshlq_n_u8(crumbs, 4), crumbs);
+        const uint8x16_t w = D::template part<C>(vld1q_u8(nibbles + 16 * h), vld1q_u8(nibbles + 16 * h + 64));
+        dot[h].template add<C, 0>(vbslq_u8(top, bits, vandq_u8(w, low)), x);
+        dot[h].template add<C, 1>(vbslq_u8(top, high_bits<C, D>(crumbs, bits), vshrq_n_u8(w, 4)), x);
     }
 }
 
@@ -37,20 +39,18 @@ inline float32x4_t signed_bytes(const uint8_t* p) noexcept {
 template <int H, int W>
 inline void half_block(const uint8_t* block, int g, int first, const int8_t* q, const int32_t* off,
                        float32x4_t (&inner)[H][W]) noexcept {
-    Columns x[W];
-    for (int t = 0; t < W; ++t) x[t] = columns(q + t * kBlock + 16 * g);
-    Dots dot[H][W];
-    for (int h = 0; h < H; ++h)
-        for (int t = 0; t < W; ++t) dot[h][t] = Dots::from(-off[2 * t + g]);
+    const typename Dots<W>::Columns x(q, g);
+    Dots<W> dot[H];
+    for (int h = 0; h < H; ++h) dot[h] = Dots<W>::less(off + g, 2);
     const uint8_t *nibbles = block + 32 + 128 * g + 16 * first, *high = block + 288 + 64 * g + 16 * first;
-    chunk<0>(nibbles, high, x, dot);
-    chunk<1>(nibbles + 64, high, x, dot);
+    part<0>(nibbles, high, x, dot);
+    part<1>(nibbles, high, x, dot);
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
         const float32x4_t scale = signed_bytes(block + 16 * g + 4 * (first + h));
 #pragma GCC unroll 4
         for (int t = 0; t < W; ++t)
-            inner[h][t] = vfmaq_f32(inner[h][t], vcvtq_f32_s32(dot[h][t].total()), scale);
+            inner[h][t] = vfmaq_f32(inner[h][t], vcvtq_f32_s32(dot[h].total(t)), scale);
     }
 }
 

@@ -7,44 +7,49 @@ GS_BEGIN_NEON
 namespace gs::matmul_q8_0 {
 namespace {
 
-#ifdef GS_DOTPROD
-// The dot products of four rows with one token, eight columns at a time.
-struct Sums {
-    Dots dots;
-    static Sums zero() noexcept { return {Dots::from(0)}; }
-    template <int Lane>
-    void add(int8x16_t w, int8x16_t next, const Columns& x) noexcept {
-        dots.add<Lane>(w, x);
-        dots.add<Lane + 1>(next, x);
-    }
-    int32x4_t total() const noexcept { return dots.total(); }
-};
+#if defined(GS_DOTPROD) || defined(GS_I8MM)
+template <int W>
+using Sums = Dots<W>;
+
+template <int I, class D>
+inline void add(D& dot, uint8x16_t a, uint8x16_t b, const typename D::Columns& x) noexcept {
+    dot.template add<0, I>(D::template part<0>(a, b), x);
+    dot.template add<1, I>(D::template part<1>(a, b), x);
+}
 #else
-// Two products of -128 and 127 still fit int16, three do not.
+// As Dots, in int32.
+template <int W>
 struct Sums {
-    int32x4_t low, high;
-    static Sums zero() noexcept { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
-    template <int Lane>
-    void add(int8x16_t w, int8x16_t next, const Columns& x) noexcept {
-        const int8x16_t q = four<Lane>(x), next_q = four<Lane + 1>(x);
-        const int16x8_t first = vmull_s8(vget_low_s8(w), vget_low_s8(q));
-        low = vpadalq_s16(low, vmlal_s8(first, vget_low_s8(next), vget_low_s8(next_q)));
-        high = vpadalq_s16(high, vmlal_high_s8(vmull_high_s8(w, q), next, next_q));
+    using Columns = PlainColumns;
+    int32x4_t low[W], high[W];
+    static Sums zero() noexcept {
+        Sums sums;
+#pragma GCC unroll 4
+        for (int t = 0; t < W; ++t) sums.low[t] = sums.high[t] = vdupq_n_s32(0);
+        return sums;
     }
-    int32x4_t total() const noexcept { return vpaddq_s32(low, high); }
+    int32x4_t total(int t) const noexcept { return vpaddq_s32(low[t], high[t]); }
 };
+
+// Two products of -128 and 127 still fit int16, three do not.
+template <int I, int W>
+inline void add(Sums<W>& dot, uint8x16_t a, uint8x16_t b, const PlainColumns& x) noexcept {
+    const int8x16_t w = vreinterpretq_s8_u8(a), next = vreinterpretq_s8_u8(b);
+#pragma GCC unroll 4
+    for (int t = 0; t < W; ++t) {
+        const int8x16_t q = x.four<I>(t), next_q = x.four<I + 2>(t);
+        const int16x8_t first = vmull_s8(vget_low_s8(w), vget_low_s8(q));
+        dot.low[t] = vpadalq_s16(dot.low[t], vmlal_s8(first, vget_low_s8(next), vget_low_s8(next_q)));
+        dot.high[t] = vpadalq_s16(dot.high[t], vmlal_high_s8(vmull_high_s8(w, q), next, next_q));
+    }
+}
 #endif
 
-// Two chunks of 64 bytes: the columns 4 * Lane .. of the 16 columns x.
-template <int Lane, int H, int W>
-inline void two_chunks(const uint8_t* chunk, const Columns (&x)[W], Sums (&dot)[H][W]) noexcept {
+// Two chunks of 64 bytes that lie 128 apart: the columns 4 * I .. of x and those from 4 * I + 8.
+template <int I, class D, int H>
+inline void two_chunks(const uint8_t* chunk, const typename D::Columns& x, D (&dot)[H]) noexcept {
 #pragma GCC unroll 4
-    for (int h = 0; h < H; ++h) {
-        const int8x16_t w = vreinterpretq_s8_u8(vld1q_u8(chunk + 16 * h));
-        const int8x16_t next = vreinterpretq_s8_u8(vld1q_u8(chunk + 16 * h + 64));
-#pragma GCC unroll 4
-        for (int t = 0; t < W; ++t) dot[h][t].template add<Lane>(w, next, x[t]);
-    }
+    for (int h = 0; h < H; ++h) add<I>(dot[h], vld1q_u8(chunk + 16 * h), vld1q_u8(chunk + 16 * h + 128), x);
 }
 
 struct Kernel {
@@ -54,15 +59,13 @@ struct Kernel {
         clear(sum);
         const int8_t* q = a.q;
         for (int b = 0; b < a.blocks; ++b, q += W * kBlock, strip += kQ8_0Bytes) {
-            Sums dot[H][W];
-            for (int h = 0; h < H; ++h)
-                for (int t = 0; t < W; ++t) dot[h][t] = Sums::zero();
+            Sums<W> dot[H];
+            for (int h = 0; h < H; ++h) dot[h] = Sums<W>::zero();
 #pragma GCC unroll 2
             for (int g = 0; g < 2; ++g) {
-                Columns x[W];
-                for (int t = 0; t < W; ++t) x[t] = columns(q + t * kBlock + 16 * g);
+                const typename Sums<W>::Columns x(q, g);
                 two_chunks<0>(strip + 16 * first + 256 * g, x, dot);
-                two_chunks<2>(strip + 16 * first + 256 * g + 128, x, dot);
+                two_chunks<1>(strip + 16 * first + 256 * g + 64, x, dot);
             }
             add_scaled(strip + 512 + 8 * first, dot, a.scale + b * W, sum);
         }

@@ -12,6 +12,7 @@ void avx512(const uint8_t*, const Activations&, float*, int64_t) noexcept;
 #ifdef GS_ARM64
 void neon(const uint8_t*, const Activations&, float*, int64_t) noexcept;
 void dotprod(const uint8_t*, const Activations&, float*, int64_t) noexcept;
+void i8mm(const uint8_t*, const Activations&, float*, int64_t) noexcept;
 #endif
 }  // namespace matmul_q8_0
 
@@ -24,6 +25,7 @@ static constexpr Entry<MatmulTile> kTable[] = {
 #ifdef GS_ARM64
     {Isa::neon, matmul_q8_0::neon},
     {Isa::dotprod, matmul_q8_0::dotprod},
+    {Isa::i8mm, matmul_q8_0::i8mm},
 #endif
 };
 

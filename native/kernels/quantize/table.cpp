@@ -10,6 +10,7 @@ void avx2(const float*, const Activations&, int) noexcept;
 #endif
 #ifdef GS_ARM64
 void neon(const float*, const Activations&, int) noexcept;
+void i8mm(const float*, const Activations&, int) noexcept;
 #endif
 }  // namespace quantize
 
@@ -20,6 +21,7 @@ static constexpr Entry<Quantize> kTable[] = {
 #endif
 #ifdef GS_ARM64
     {Isa::neon, quantize::neon},
+    {Isa::i8mm, quantize::i8mm},
 #endif
 };
 

@@ -30,7 +30,7 @@ from gemstead.machine.memory import available_bytes, total_bytes
 from gemstead.weights.mapped import Closing
 
 # The extensions that decide how fast a matrix product can be, best first; names of /proc/cpuinfo.
-_ISA = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp", "asimd")
+_ISA = ("avx512_vnni", "avx_vnni", "avx512f", "avx2", "i8mm", "asimddp", "asimd")
 _SIDE = 1024  # of the square matrices that are multiplied
 _LEAST_S = 0.05  # a probe repeats until it has taken this long
 _LEAST_BYTES = 64 << 20

@@ -1,0 +1,3 @@
+// matmul_q8_0 with the int8 matrix product of ARMv8.6: the kernel of neon.cpp, see ../neon.h.
+#define GS_I8MM
+#include "neon.cpp"
