@@ -1,4 +1,4 @@
-// peak in NEON: eight products into int16; with GS_DOTPROD sixteen into int32.
+// peak in NEON: eight products into int16; with GS_DOTPROD sixteen into int32, with GS_I8MM thirty-two.
 #include "peak.h"
 
 #ifdef GS_ARM64
@@ -11,12 +11,18 @@ int64_t GS_NEON(int64_t rounds) noexcept {
     int64_t done = 0;
     for (int64_t r = 0; r < rounds; ++r) {
         int8x16_t x = vdupq_n_s8(1);
-#ifdef GS_DOTPROD
+#if defined(GS_DOTPROD) || defined(GS_I8MM)
         int32x4_t sum[kChains];
         for (auto& chain : sum) chain = vdupq_n_s32(0);
         for (int i = 0; i < kPeakRounds; ++i) {
 #pragma GCC unroll 12
-            for (auto& chain : sum) chain = vdotq_s32(chain, x, x);
+            for (auto& chain : sum) {
+#ifdef GS_I8MM
+                chain = vmmlaq_s32(chain, x, x);
+#else
+                chain = vdotq_s32(chain, x, x);
+#endif
+            }
         }
         for (const auto& chain : sum) done += vaddvq_s32(chain);
 #else

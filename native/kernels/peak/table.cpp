@@ -12,6 +12,7 @@ int64_t avx512(int64_t) noexcept;
 #ifdef GS_ARM64
 int64_t neon(int64_t) noexcept;
 int64_t dotprod(int64_t) noexcept;
+int64_t i8mm(int64_t) noexcept;
 #endif
 }  // namespace peak
 
@@ -24,6 +25,7 @@ static constexpr Entry<Peak> kTable[] = {
 #ifdef GS_ARM64
     {Isa::neon, peak::neon},
     {Isa::dotprod, peak::dotprod},
+    {Isa::i8mm, peak::i8mm},
 #endif
 };
 
