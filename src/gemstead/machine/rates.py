@@ -22,7 +22,11 @@ from gemstead.weights import formats
 from gemstead.weights.packed_file import Bytes
 
 _COLUMNS = 2048
-_CACHED_ROWS, _TOKENS = 1024, 256  # a product that stays in the processor's caches
+_CACHED_ROWS, _TOKENS = (
+    1040,
+    256,
+)  # a product that stays in the processor's caches; no power of two: results a
+# page apart would all fall on the same lines of the first cache
 _READ_BYTES = 128 << 20  # a matrix that does not
 _MOST_SHARE = 8  # of the available memory, a probe takes at most one part in so many
 _LEAST_S = 0.02  # a probe repeats until it has taken this long

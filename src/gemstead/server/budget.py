@@ -18,7 +18,7 @@ MOST_RESPONSES_BYTES = 64 << 20
 # Of what is free when the server starts; the rest stays for the other programs of the machine.
 SHARE = 0.75
 # Of an open model beside weights, K/V and its forwards: the tokenizer and the grammars' trie, 220 MB for
-# 262,144 tokens (E2B with tools, the peak of a process, 2026-11-26); and the libraries that opening loads, with
+# 262,144 tokens (E2B with tools, a process' peak, 2026-11-26); and the libraries that opening loads, with
 # what requests under way are made of: 39 MiB with 64 of all kinds at once, prompts of 4,000 tokens, measured
 # with pebble (docs/adr/0012).
 _TEXT_BYTES_PER_TOKEN = 900
