@@ -16,10 +16,10 @@ from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import text_tensors
 from gemstead.weights.formats import get
 
-# Of what the kernels alone reach, a whole model reaches this much. Set from bench/plan_check.py with four models on
-# two Zen 3 cores (AVX2), nothing else running (2026-11-26): with 0.85 for both, prompts were told 13 to 32 % too
-# slow, decoding 14 to 19 % too slow (16 % too fast for q4_k_m). The guide's table has what comes of these; the
-# machine itself changes by as much within minutes.
+# Of what the kernels alone reach, a whole model reaches this much. Set from bench/plan_check.py with four
+# models on two Zen 3 cores (AVX2), nothing else running (2026-11-26): with 0.85 for both, prompts were told
+# 13 to 32 % too slow, decoding 14 to 19 % too slow (16 % too fast for q4_k_m). The guide's table has what
+# comes of these; the machine itself changes by as much within minutes.
 READ_SHARE = 0.93  # decoding
 MULTIPLY_SHARE = 0.95  # reading a prompt
 ATTENTION_SHARE = 0.5  # of the float32 rate, over cached keys and values
