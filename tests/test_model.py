@@ -412,3 +412,14 @@ def test_a_template_of_a_stranger_is_a_note(tmp_path):
             assert (
                 (model.note is None) if said is None else (said in model.note and "newest, v4" in model.note)
             )
+
+
+@pytest.mark.parametrize("path", ["", " ", None, 3])
+def test_what_names_no_model(path):
+    with pytest.raises(ConfigError, match="names no model"):
+        gemstead.open(path)
+
+
+def test_thousands_of_threads_are_refused():
+    with pytest.raises(ConfigError, match="threads=10000 is more than 256"):
+        gemstead.open(threads=10_000)

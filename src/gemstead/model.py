@@ -339,6 +339,8 @@ def _about_template(store: Store) -> str | None:
 
 def _found(path: str | Path) -> str | Path:
     """Where a model is; a name that is no path is looked up among the models on this machine."""
+    if not isinstance(path, (str, Path)) or not str(path).strip():
+        raise ConfigError(f"{path!r} names no model; give {EMBEDDED!r}, a path, or a name such as 'e2b'")
     if path == EMBEDDED:
         return pebble.path()
     if isinstance(path, str) and looks_like_name(path) and not Path(path).exists():

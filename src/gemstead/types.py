@@ -31,6 +31,7 @@ CauseCode: TypeAlias = Literal[
     "too_many_rounds",
 ]
 ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
+MOST_THREADS = 256  # of one model: more than a machine's memory feeds, and thousands would stall it
 KV_FORMATS = ("f16", "q8_0")  # how keys and values can be kept
 
 

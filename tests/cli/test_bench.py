@@ -130,3 +130,10 @@ def test_a_busy_machine_is_told(others, trusted):
 def test_numbers_keep_three_digits():
     values = (12_345.6, 123.4, 12.34, 1.234, 0.1234, 0.01234)
     assert [number(value) for value in values] == ["12,346", "123", "12.3", "1.23", "0.123", "0.0123"]
+
+
+def test_a_picture_of_no_known_kind_is_refused_before_anything_is_measured(gem, tmp_path):
+    ran = gem("bench", "--quick", "--plot", str(tmp_path / "b.xyz"))
+    assert ran.code == 1
+    assert "must end in .png, .svg, .pdf" in ran.err
+    assert ran.out == ""

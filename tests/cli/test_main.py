@@ -151,3 +151,13 @@ def test_shell_completion_knows_the_commands(gem, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         gem()
     assert "show" in capsys.readouterr().out
+
+
+def test_closed_streams_are_empty_ones():
+    def run(words, redirection):
+        line = f'"{sys.executable}" -m gemstead {words} {redirection}'
+        return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+    assert "bug" not in run("show pebble", ">&-").stderr
+    assert run("run hi --max-tokens 4", "<&-").returncode == 0
+    assert run("list", "2>&-").returncode == 0

@@ -21,7 +21,7 @@ def machine(monkeypatch):
     def be(figures):
         monkeypatch.setattr(module.machine_plan, "plan", lambda: plan(machine=figures))
 
-    be("8GB, 2 cores, 20GB/s, 200GOP/s")
+    be("4GB, 2 cores, 20GB/s, 200GOP/s")
     return be
 
 

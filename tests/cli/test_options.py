@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -155,3 +156,13 @@ def test_an_adapter_that_is_none(gem):
     ran = gem("run", "--adapter", "nowhere", "-m", "pebble", "hi")
     assert ran.code != 0
     assert "cannot open the adapter nowhere: there is no such folder; an adapter is a folder with" in ran.err
+
+
+def test_standard_input_that_does_not_end_is_refused():
+    class Endless(io.RawIOBase):
+        def read(self, count=-1):
+            assert 0 < count < 1 << 26
+            return b"x" * count
+
+    with pytest.raises(InputError, match="standard input is longer than 32 MiB"):
+        read_stdin(SimpleNamespace(buffer=Endless()))

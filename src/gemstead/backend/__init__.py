@@ -13,7 +13,7 @@ from gemstead.backend.native import NativeBackend, is_built, unsuited
 from gemstead.backend.reference import ReferenceBackend
 from gemstead.errors import BackendError, ConfigError
 from gemstead.spec.model import ModelSpec
-from gemstead.types import KV_FORMATS
+from gemstead.types import KV_FORMATS, MOST_THREADS
 
 if TYPE_CHECKING:
     from gemstead.weights.adapter import Adapter
@@ -90,6 +90,8 @@ def open_backend(
         raise ConfigError(f"there is no backend {name!r}; choose one of {', '.join(TABLE)}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} leaves no core to compute on; give 1 or more, or None")
+    if threads is not None and threads > MOST_THREADS:
+        raise ConfigError(f"threads={threads} is more than {MOST_THREADS}; give the number of cores, or None")
     if kv not in KV_FORMATS:
         raise ConfigError(f"kv={kv!r} is no way to keep K/V; choose one of {', '.join(KV_FORMATS)}")
     return TABLE[name](store, drafter, threads, kv, adapters or {})

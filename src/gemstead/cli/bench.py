@@ -23,7 +23,9 @@ from gemstead.machine.measure import QUICK, Plan, measure, open_subject
 from gemstead.machine.probe import Prober
 from gemstead.machine.quiet import QUIET_SHARE
 from gemstead.machine.report import Report, Row, Spread
+from gemstead.types import MOST_THREADS
 
+_PICTURES = (".png", ".svg", ".pdf")
 EPILOG = (
     "Every line is a median with the largest distance from it. The share is the least time this machine "
     "could take, from its memory and compute rates probed in between, divided by the time it took. The "
@@ -36,7 +38,7 @@ EPILOG = (
 @click.argument("model", required=False)
 @click.option("--quick", is_flag=True, help="A first impression: no long contexts, fewer repetitions.")
 @click.option("--repeat", type=click.IntRange(min=1), metavar="N", help="Measure everything N times.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use.")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use.")
 @click.option(
     "--backend",
     type=click.Choice(["auto", "native", "reference", "torch"]),
@@ -158,6 +160,8 @@ def drawing(path: Path) -> Any:
             f"--plot {path} needs matplotlib, which cannot be imported here ({error}): "
             "pip install matplotlib, or take the numbers from --json"
         ) from error
+    if path.suffix.lower() not in _PICTURES:
+        raise ConfigError(f"--plot {path} must end in {', '.join(_PICTURES)}: the ending says what is drawn")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"--plot {path}: the folder {path.absolute().parent} does not exist; make it first")
     pyplot.switch_backend("agg")  # files only, no window

@@ -105,6 +105,12 @@ def ctrl_c_stops() -> Iterator[Stop]:
         signal.signal(signal.SIGINT, before)
 
 
+def forget_typed() -> None:
+    """Drop what was typed before a question stood there: it cannot be meant as the answer."""
+    if sys.stdin.isatty():
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
 @contextlib.contextmanager
 def _keys_unseen() -> Iterator[None]:
     """Switch the terminal's echo off, so that typing ahead does not land in the answer."""

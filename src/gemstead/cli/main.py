@@ -13,6 +13,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -166,5 +167,9 @@ def debugging() -> bool:
 
 
 def entry() -> None:
-    """The installed `gemstead` script."""
+    """The installed `gemstead` script. A stream that the caller closed (`<&-`) is an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            empty = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 (as long as we run)
+            setattr(sys, name, empty)
     sys.exit(main())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from gemstead.cli.keyboard import forget_typed
 from gemstead.cli.names import Target
 from gemstead.cli.pull import one
 from gemstead.cli.screen import Screen
@@ -55,13 +56,15 @@ def offered(target: Target, screen: Screen) -> Target:
         f"{best.title} fits this machine and knows far more than pebble: {size(best.download_bytes)}{senses}"
         f", about {best.decode_tok_s:.0f} tokens a second here: download?"
     )
+    forget_typed()
     if not click.confirm(question, default=True, err=True):
         remember_no()
         screen.status(f"pebble answers, and this is not asked again; later: gemstead pull {best.name}")
         return target
     try:
         hub = Hub()
-        planned = plan_pull(hub, wanted)
+        with screen.waiting(f"asking for {best.name}"):
+            planned = plan_pull(hub, wanted)
         path = one(hub, planned, screen)["path"]
     except HubError as error:
         screen.status(f"{error}\npebble answers instead")

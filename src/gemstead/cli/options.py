@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,7 +17,7 @@ import click
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
 from gemstead.errors import InputError
-from gemstead.types import EFFORTS, KV_FORMATS, Effort, SamplingParams, ThinkingChoice
+from gemstead.types import EFFORTS, KV_FORMATS, MOST_THREADS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
     from gemstead.backend.base import Capabilities
@@ -27,6 +28,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "loop_guard")
 THINKING = f"on, off, a number of tokens, {', '.join(list(EFFORTS)[:-1])} or {list(EFFORTS)[-1]}"
 _LOOP_GUARD = SamplingParams().loop_guard
+_MOST_INPUT_BYTES = 32 << 20  # of standard input: the largest context has a tenth of that
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -160,7 +162,7 @@ _memory_option = click.option(
 # How to open a model, beside the backend.
 _OPENING = (
     click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads to use."),
+    click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use."),
     _memory_option,
     click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
     kv_option,
@@ -237,8 +239,13 @@ def check_text(text: str, what: str) -> str:
 
 
 def read_stdin(stream: Any) -> str:
-    """All of standard input as text; InputError names the first byte that is not UTF-8."""
-    data = stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
+    """All of standard input as text; InputError where it does not end, or names a byte that is not UTF-8."""
+    raw = stream.buffer if hasattr(stream, "buffer") else BytesIO(stream.read().encode())
+    data = raw.read(_MOST_INPUT_BYTES + 1)
+    if len(data) > _MOST_INPUT_BYTES:
+        raise InputError(
+            f"standard input is longer than {_MOST_INPUT_BYTES >> 20} MiB, which no context holds; give less"
+        )
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:

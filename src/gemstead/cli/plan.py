@@ -16,6 +16,7 @@ import click
 from gemstead.cli.options import kv_option
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
+from gemstead.engine.options import EngineOptions
 from gemstead.machine.host import Host, machines
 from gemstead.machine.plan import ANSWER_TOKENS, PROMPT_TOKENS, TASKS, Choice, Plan
 from gemstead.machine.plan import plan as make_plan
@@ -27,9 +28,12 @@ EPILOG = (
 _WIDE = 120  # columns from which every line has its own reason in words
 
 
+_USERS = click.IntRange(1, EngineOptions().max_rows)  # each has a row of a step
+
+
 @click.command(epilog=EPILOG)
 @click.option("--context", type=click.IntRange(min=1), metavar="N", help="Tokens of each conversation.")
-@click.option("--users", type=click.IntRange(min=1), default=1, metavar="N", help="How many talk at once.")
+@click.option("--users", type=_USERS, default=1, metavar="N", help="How many talk at once.")
 @click.option("--task", type=click.Choice(list(TASKS)), default="chat", show_default=True, help="What for.")
 @click.option(
     "--for",
