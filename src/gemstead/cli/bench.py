@@ -15,7 +15,7 @@ import click
 
 from gemstead.backend.native.cores import usable_cores
 from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
-from gemstead.cli.options import kv_option
+from gemstead.cli.options import kv_option, threads_option
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
 from gemstead.errors import ConfigError
@@ -23,7 +23,6 @@ from gemstead.machine.measure import QUICK, Plan, measure, open_subject
 from gemstead.machine.probe import Prober
 from gemstead.machine.quiet import QUIET_SHARE
 from gemstead.machine.report import Report, Row, Spread
-from gemstead.types import MOST_THREADS
 
 _PICTURES = (".png", ".svg", ".pdf")
 EPILOG = (
@@ -38,7 +37,7 @@ EPILOG = (
 @click.argument("model", required=False)
 @click.option("--quick", is_flag=True, help="A first impression: no long contexts, fewer repetitions.")
 @click.option("--repeat", type=click.IntRange(min=1), metavar="N", help="Measure everything N times.")
-@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use.")
+@threads_option
 @click.option(
     "--backend",
     type=click.Choice(["auto", "native", "reference", "torch"]),

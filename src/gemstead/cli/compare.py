@@ -16,7 +16,7 @@ import click
 from gemstead.cli.bench import drawing, number
 from gemstead.cli.conversation import FORMAT, Conversation
 from gemstead.cli.names import check_model, path_of
-from gemstead.cli.options import backend_option, read_text
+from gemstead.cli.options import backend_option, read_text, threads_option
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
 from gemstead.errors import ConfigError, InputError
@@ -27,7 +27,7 @@ from gemstead.server.openai_messages import messages_of
 from gemstead.spec.model import ModelSpec
 from gemstead.text.template import NEWEST, recognise, render
 from gemstead.text.tokenizer import Tokenizer
-from gemstead.types import MOST_THREADS, Message
+from gemstead.types import Message
 from gemstead.weights.store import Store, open_store
 
 EPILOG = (
@@ -89,7 +89,7 @@ class Text:
     help="Judge so many tokens at most.",
 )
 @backend_option
-@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use.")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every token included.")
 @click.option(
     "--plot",

@@ -131,6 +131,10 @@ class Options:
         )
 
 
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use."
+)
+
 kv_option = click.option(
     "--kv",
     type=click.Choice(KV_FORMATS),
@@ -162,7 +166,7 @@ _memory_option = click.option(
 # How to open a model, beside the backend.
 _OPENING = (
     click.option("--drafter", metavar="FILE", help="Guess ahead with a drafter model, or with: ngram."),
-    click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use."),
+    threads_option,
     _memory_option,
     click.option("--context", type=click.IntRange(min=1), metavar="N", help="The longest context in tokens."),
     kv_option,

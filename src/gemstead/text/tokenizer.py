@@ -168,7 +168,7 @@ class Tokenizer:
 
     def id_of(self, piece: str) -> int | None:
         """The id of a piece spelled as in the vocabulary ('▁' for space), special tokens included."""
-        return self._cutter.find(piece) if piece else None
+        return self._cutter.find(piece)
 
     def piece(self, token_id: int) -> str:
         """The vocabulary's own spelling of an id ('▁' for space, '<0x0A>' for a byte)."""

@@ -63,6 +63,12 @@ class NumberArray:
         return values
 
 
+def string_bytes(text: str) -> bytes:
+    """A string as a GGUF holds it: its length in eight bytes, and its bytes."""
+    raw = text.encode("utf-8")
+    return len(raw).to_bytes(8, "little") + raw
+
+
 @dataclass(frozen=True)
 class StringArray(Sequence[str]):
     """An array of strings left in the file between `start` and `end`; its extent has been checked."""
@@ -107,8 +113,7 @@ class StringArray(Sequence[str]):
 
     def _find(self, text: str) -> int | None:
         """The number of the first string equal to `text`."""
-        raw = text.encode("utf-8")
-        wanted = len(raw).to_bytes(8, "little") + raw
+        wanted = string_bytes(text)
         buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
         number, place = 0, buffer.find(wanted, at, self.end)
         while place >= 0:

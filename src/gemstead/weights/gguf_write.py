@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gemstead.errors import WeightsError
-from gemstead.weights.gguf_values import ARRAY, BOOL, SCALARS, STRING
+from gemstead.weights.gguf_values import ARRAY, BOOL, SCALARS, STRING, string_bytes
 from gemstead.weights.mapped import brief
 from gemstead.weights.writing import Entry, whole_file
 
@@ -50,7 +50,7 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], entries: Sequence[Entr
     metadata = {"general.alignment": ALIGNMENT, **metadata}
     head = [b"GGUF", struct.pack("<IQQ", 3, len(entries), len(metadata))]
     for key, value in metadata.items():
-        head += [_text(key), _value(key, value)]
+        head += [string_bytes(key), _value(key, value)]
     offset = 0
     names: set[str] = set()
     for entry in entries:
@@ -72,11 +72,6 @@ def _padding(count: int) -> int:
     return -count % ALIGNMENT
 
 
-def _text(text: str) -> bytes:
-    raw = text.encode("utf-8")
-    return struct.pack("<Q", len(raw)) + raw
-
-
 def _describe(entry: Entry, offset: int) -> bytes:
     """The tensor's line in the list: its name, extents fastest first, type and offset."""
     if not 1 <= len(entry.shape) <= 4 or entry.format.ggml_type is None:
@@ -85,7 +80,7 @@ def _describe(entry: Entry, offset: int) -> bytes:
             "1 to 4 axes and a ggml type are needed"
         )
     extents = struct.pack(f"<I{len(entry.shape)}Q", len(entry.shape), *reversed(entry.shape))
-    return _text(entry.name) + extents + struct.pack("<IQ", entry.format.ggml_type, offset)
+    return string_bytes(entry.name) + extents + struct.pack("<IQ", entry.format.ggml_type, offset)
 
 
 def _code(values: Sequence[int], preferred: str) -> str:
@@ -103,7 +98,7 @@ def _value(key: str, value: Any) -> bytes:
     if isinstance(value, Raw):
         return value.data
     if isinstance(value, str):
-        return struct.pack("<I", STRING) + _text(value)
+        return struct.pack("<I", STRING) + string_bytes(value)
     if isinstance(value, list | tuple):
         return struct.pack("<I", ARRAY) + _array(key, value)
     code, number = _number(key, value)
@@ -128,7 +123,7 @@ def _array(key: str, values: Sequence[Any]) -> bytes:
     """An array: the type of its elements, their number, their bytes. An empty one is of i32."""
     kinds = {type(value) for value in values}
     if kinds == {str}:
-        return struct.pack("<IQ", STRING, len(values)) + b"".join(map(_text, values))
+        return struct.pack("<IQ", STRING, len(values)) + b"".join(map(string_bytes, values))
     if kinds == {bool}:
         kind, code = BOOL, "?"
     elif kinds <= {int}:

@@ -16,9 +16,8 @@ import numpy.typing as npt
 from gemstead.backend.native.layout import Strings
 from gemstead.backend.native.library import address, check, is_built, library
 from gemstead.errors import BackendError
-from gemstead.weights.gguf_values import StringArray
-
-Bytes = npt.NDArray[np.uint8]
+from gemstead.weights.gguf_values import StringArray, string_bytes
+from gemstead.weights.mapped import Bytes
 
 
 def native_cutter(
@@ -115,10 +114,8 @@ def _bytes_of(strings: Sequence[str]) -> Bytes:
     """The strings as a GGUF holds them. TypeError or ValueError for what is no text."""
     if isinstance(strings, StringArray):
         return strings.raw()
-    raw = [text.encode("utf-8") for text in strings]
-    parts = [part for text in raw for part in (len(text).to_bytes(8, "little"), text)]
-    block: Bytes = np.frombuffer(b"".join(parts) or bytes(1), dtype=np.uint8)[: sum(map(len, parts))]
-    return block
+    raw = b"".join(map(string_bytes, strings))
+    return np.frombuffer(raw, np.uint8) if raw else np.empty(0, np.uint8)
 
 
 def _line(merge: Any) -> str:
