@@ -81,6 +81,8 @@ def together(server: Server, clients: int, words: int, tokens: int, seed: int) -
         answers = list(pool.map(lambda i: ask(server, words, tokens, seed + i), range(clients)))
     took = time.perf_counter() - began
     first, last = max(answer.times[0] for answer in answers), min(answer.times[-1] for answer in answers)
+    if last <= first:
+        raise SystemExit("an answer was over before the last one began: ask for more --tokens")
     decoded = sum(answer.within(first, last) for answer in answers)
     whole, decoding = sum(answer.tokens for answer in answers) / took, decoded / (last - first)
     given = f"{answers[0].prompt} tokens in, {answers[0].tokens} out"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import clients
 import pytest
 import soak
+
+import clients
 
 
 def test_a_share_of_the_events_is_that_share_of_the_tokens():
@@ -17,7 +18,9 @@ def test_a_share_of_the_events_is_that_share_of_the_tokens():
 def test_clients_of_a_real_server():
     server = soak.Server.start(["pebble"], "--context", "512", "--threads", "1")
     try:
-        whole, decoding = clients.together(server, 3, words=20, tokens=12, seed=1)
+        whole, decoding = clients.together(server, 1, words=20, tokens=12, seed=1)
+        with pytest.raises(SystemExit, match="more --tokens"):
+            clients.together(server, 3, words=20, tokens=1, seed=1)
         with pytest.raises(RuntimeError, match="max_tokens"):
             clients.ask(server, words=5, tokens=-1, seed=1)
     finally:
