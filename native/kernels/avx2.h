@@ -48,13 +48,11 @@ inline void clear(Register (&sum)[2][W]) noexcept {
         for (int t = 0; t < W; ++t) sum[h][t] = Register{};
 }
 
-// Holds the sums of three or four tokens in registers: GCC 12 would put additions off to the end of a block and
-// keep all products in memory. With fewer tokens all fit, and its own order is the faster one.
+// Holds the sums in registers: GCC 12 would put additions off to the end of a block and keep all products in memory.
 template <int W>
 inline void settle(__m256i (&sum)[2][W]) noexcept {
-    if constexpr (W > 2)
-        for (int h = 0; h < 2; ++h)
-            for (int t = 0; t < W; ++t) asm("" : "+x"(sum[h][t]));
+    for (int h = 0; h < 2; ++h)
+        for (int t = 0; t < W; ++t) asm("" : "+x"(sum[h][t]));
 }
 
 // A block of 32 columns: the integer dot products of unsigned nibbles (matmul_q4_0.h's order) with W tokens.
@@ -62,21 +60,21 @@ inline void settle(__m256i (&sum)[2][W]) noexcept {
 template <int W>
 inline void nibble_dots(const uint8_t* nibbles, const int8_t* q, __m256i (&dot)[2][W]) noexcept {
     const __m256i low = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-        __m256i part[2][2];  // [columns 8c or 8c + 4][row register]
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {  // columns 4i to 4i + 3: with six tokens 12 sums leave no register for more
+        __m256i part[2];
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h) {
-            const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(nibbles + 64 * c + 32 * h));
-            part[0][h] = _mm256_and_si256(pair, low);
-            part[1][h] = _mm256_and_si256(_mm256_srli_epi16(pair, 4), low);
+            const uint8_t* pairs = nibbles + 64 * (i / 2) + 32 * h;
+            const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pairs));
+            part[h] = _mm256_and_si256(i % 2 ? _mm256_srli_epi16(pair, 4) : pair, low);
         }
-#pragma GCC unroll 8
-        for (int i = 0; i < 2 * W; ++i) {
-            const __m256i x = four(q + i / 2 * kBlock + 8 * c + 4 * (i % 2));
+#pragma GCC unroll 6
+        for (int t = 0; t < W; ++t) {
+            const __m256i x = four(q + t * kBlock + 4 * i);
 #pragma GCC unroll 2
             for (int h = 0; h < 2; ++h)
-                dot[h][i / 2] = _mm256_add_epi16(dot[h][i / 2], _mm256_maddubs_epi16(part[i % 2][h], x));
+                dot[h][t] = _mm256_add_epi16(dot[h][t], _mm256_maddubs_epi16(part[h], x));
         }
         settle(dot);
     }
@@ -96,7 +94,9 @@ inline void by_width(const uint8_t* strip, const Activations& a, float* y, int64
         case 1: return Kernel::template tile<1>(strip, a, y, stride);
         case 2: return Kernel::template tile<2>(strip, a, y, stride);
         case 3: return Kernel::template tile<3>(strip, a, y, stride);
-        default: return Kernel::template tile<4>(strip, a, y, stride);
+        case 4: return Kernel::template tile<4>(strip, a, y, stride);
+        case 5: return Kernel::template tile<5>(strip, a, y, stride);
+        default: return Kernel::template tile<6>(strip, a, y, stride);
     }
 }
 

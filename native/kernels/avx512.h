@@ -42,7 +42,7 @@ inline void nibble_dots(const uint8_t* nibbles, const int8_t* q, __m512i (&dot)[
         const __m512i pair = _mm512_loadu_si512(nibbles + 64 * c);
         const __m512i lo = _mm512_and_si512(pair, low);
         const __m512i hi = _mm512_and_si512(_mm512_srli_epi16(pair, 4), low);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int t = 0; t < W; ++t) {
             const int8_t* x = q + t * kBlock + 8 * c;
             dot[t] = _mm512_dpbusd_epi32(dot[t], lo, four_wide(x));
@@ -58,7 +58,9 @@ inline void by_tokens(const uint8_t* strip, const Activations& a, float* y, int6
         case 1: return Kernel::template tile<1>(strip, a, y, stride);
         case 2: return Kernel::template tile<2>(strip, a, y, stride);
         case 3: return Kernel::template tile<3>(strip, a, y, stride);
-        default: return Kernel::template tile<4>(strip, a, y, stride);
+        case 4: return Kernel::template tile<4>(strip, a, y, stride);
+        case 5: return Kernel::template tile<5>(strip, a, y, stride);
+        default: return Kernel::template tile<6>(strip, a, y, stride);
     }
 }
 

@@ -10,7 +10,7 @@
 namespace gs {
 namespace {
 
-constexpr int kChunkTokens = 128;     // int8 rows of a chunk stay in the second cache
+constexpr int kChunkTokens = 20 * kTile;  // whole tiles; int8 rows of a chunk stay in the second cache
 constexpr int64_t kChunkWork = 1 << 19;  // multiply-adds that make a chunk worth handing out
 
 FloatFormat float_format(int32_t format) noexcept {
@@ -54,8 +54,9 @@ void packed_linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int
         for (int64_t s = from; s < to; ++s) {
             const int64_t row = s * kStrip;
             const bool whole = row >= first && row + kStrip <= last;
-            for (int t = t0; t < t1; t += kTile) {
+            for (int t = t0, width = 0; t < t1; t += width) {
                 const Activations tile = a.tile(t, t1);
+                width = tile.tokens;
                 if (whole) {
                     format.run(data + s * strip, tile, y + t * stride + row - first, stride);
                     continue;
@@ -94,8 +95,12 @@ const Activations& Input::quantized(Threads& threads) {
     view_ = {q_.get(count * kBlock), scale_.get(count), sum_.get(count), eight_.get(count),
              halves_.get(2 * count), blocks,            tokens_};
     tiles_.clear();
-    for (const Part& part : parts_)
-        for (int t = part.begin; t < part.end; t += kTile) tiles_.push_back({t, part.end});
+    for (const Part& part : parts_) {
+        for (int chunk = part.begin; chunk < part.end; chunk += kChunkTokens) {  // as packed_linear cuts them
+            const int end = std::min(part.end, chunk + kChunkTokens);
+            for (int t = chunk; t < end; t += tile_width(end - t)) tiles_.push_back({t, end});
+        }
+    }
     const int tiles = static_cast<int>(tiles_.size());
     const int group = static_cast<int>(std::max<int64_t>(1, 16384 / std::max<int64_t>(1, columns_)));
     threads.run((tiles + group - 1) / group, [&](int chunk, int) noexcept {

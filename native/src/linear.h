@@ -62,7 +62,7 @@ public:
 private:
     struct Tile {
         int begin;
-        int end;  // of its part
+        int end;  // of its chunk
     };
 
     void set_all(const float* x, int tokens, int64_t columns) noexcept {

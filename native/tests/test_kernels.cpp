@@ -114,13 +114,13 @@ void test_matmul(const Format& f) {
     for (const auto& entry : f.table.subspan(1)) {
         if (entry.isa > probed_isa()) continue;
         for (int round = 0; round < 120; ++round) {
-            const int supers = 1 + round % 7, w = 1 + round % 4, shift = round % 3;
+            const int supers = 1 + round % 7, w = 1 + round % kTile, shift = round % 3;
             const bool corners = round % 5 == 0;
             const Tiles tiles(supers * f.columns / kBlock, w, corners, entry.isa);
             Shifted<uint8_t> strip(static_cast<size_t>(supers) * f.bytes, shift);
             fill_strip(strip.at, static_cast<int64_t>(supers) * f.bytes, corners);
             for (int s = 0; s < supers; ++s) put_halves(strip.at + s * f.bytes + f.scales_at, f.num_scales);
-            std::vector<float> wanted(4 * 20, -7), got(4 * 20, -7);
+            std::vector<float> wanted(kTile * 20, -7), got(kTile * 20, -7);
             f.table[0].run(strip.at, tiles.scalar.view, wanted.data(), 20);
             entry.run(strip.at, tiles.own.view, got.data(), 20);
             for (size_t i = 0; i < got.size(); ++i)

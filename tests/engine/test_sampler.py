@@ -113,7 +113,7 @@ def test_a_wide_nucleus_is_the_smallest_set_with_the_mass(mass, spread):
     values[100:200] = -np.inf
     values -= values.max()
     weights = np.exp(values)
-    chosen = nucleus(values, weights, mass)
+    chosen = nucleus(weights, mass)
     order = np.argsort(-values, kind="stable")
     running = np.cumsum(weights[order].astype(np.float64))
     count = min(int(np.searchsorted(running, mass * running[-1])) + 1, values.size)

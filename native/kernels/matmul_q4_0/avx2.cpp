@@ -22,7 +22,7 @@ struct Kernel {
 #pragma GCC unroll 2
             for (int h = 0; h < 2; ++h) {
                 const __m256 scale = halves(strip + 256 + 16 * h);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m256i eight = _mm256_set1_epi32(a.eight[b * W + t]);
                     const __m256i whole = _mm256_sub_epi32(_mm256_madd_epi16(dot[h][t], ones), eight);

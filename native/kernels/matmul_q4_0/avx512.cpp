@@ -19,7 +19,7 @@ struct Kernel {
             for (int t = 0; t < W; ++t) dot[t] = _mm512_setzero_si512();
             nibble_dots<W>(strip, q, dot);
             const __m512 scale = halves_wide(strip + 256);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
             for (int t = 0; t < W; ++t) {
                 const __m512i whole = _mm512_sub_epi32(dot[t], _mm512_set1_epi32(a.eight[b * W + t]));
                 const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(a.scale[b * W + t]));

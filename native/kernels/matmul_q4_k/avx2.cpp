@@ -29,7 +29,7 @@ struct Kernel {
             for (int h = 0; h < 2; ++h) {
                 const __m256 scale = _mm256_mul_ps(halves(super + 16 * h), bytes(block + 8 * h));
                 const __m256 least = _mm256_mul_ps(halves(super + 32 + 16 * h), bytes(block + 16 + 8 * h));
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m256 whole = _mm256_cvtepi32_ps(_mm256_madd_epi16(dot[h][t], ones));
                     const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));

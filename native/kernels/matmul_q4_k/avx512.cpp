@@ -28,7 +28,7 @@ struct Kernel {
                 nibble_dots<W>(block + 32, q, dot);
                 const __m512 scale = _mm512_mul_ps(d, bytes(block));
                 const __m512 least = _mm512_mul_ps(dmin, bytes(block + 16));
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(a.scale[b * W + t]));
                     sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[t]), factor, sum[t]);

@@ -32,7 +32,7 @@ inline void dots(const uint8_t* nibbles, const uint8_t* high, const int8_t* q, _
             hi[h] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(pair, 4), low),
                                     _mm256_and_si256(high_bits, top));
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int t = 0; t < W; ++t) {
             const int8_t* x = q + t * kBlock + 8 * c;
             const __m256i first = four(x), second = four(x + 4);
@@ -66,7 +66,7 @@ struct Kernel {
 #pragma GCC unroll 2
                 for (int h = 0; h < 2; ++h) {
                     const __m256 scale = signed_bytes(block + 16 * g + 8 * h);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                     for (int t = 0; t < W; ++t) {
                         const __m256i off = _mm256_set1_epi32(a.halves[2 * (b * W + t) + g]);
                         const __m256 whole = _mm256_cvtepi32_ps(_mm256_sub_epi32(dot[h][t], off));
@@ -77,7 +77,7 @@ struct Kernel {
 #pragma GCC unroll 2
             for (int h = 0; h < 2; ++h) {
                 const __m256 d = halves(super + 16 * h);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m256 factor = _mm256_mul_ps(d, _mm256_set1_ps(a.scale[b * W + t]));
                     sum[h][t] = _mm256_fmadd_ps(inner[h][t], factor, sum[h][t]);

@@ -23,7 +23,7 @@ inline void dots(const uint8_t* nibbles, const uint8_t* high, const int8_t* q, _
         const __m512i high_nibbles = _mm512_and_si512(_mm512_srli_epi16(pair, 4), low);
         const __m512i lo = _mm512_ternarylogic_epi32(top, low_bits, _mm512_and_si512(pair, low), kSelect);
         const __m512i hi = _mm512_ternarylogic_epi32(top, high_bits, high_nibbles, kSelect);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int t = 0; t < W; ++t) {
             const int8_t* x = q + t * kBlock + 8 * c;
             dot[t] = _mm512_dpbusd_epi32(dot[t], lo, four_wide(x));
@@ -55,14 +55,14 @@ struct Kernel {
                     __m512i dot[W];
                     dots<W>(block + 32 + 128 * g, block + 288 + 64 * g, q + 16 * g, dot);
                     const __m512 scale = signed_bytes(block + 16 * g);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                     for (int t = 0; t < W; ++t) {
                         const __m512i off = _mm512_set1_epi32(a.halves[2 * (b * W + t) + g]);
                         const __m512 whole = _mm512_cvtepi32_ps(_mm512_sub_epi32(dot[t], off));
                         inner[t] = _mm512_fmadd_ps(whole, scale, inner[t]);
                     }
                 }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m512 factor = _mm512_mul_ps(d, _mm512_set1_ps(a.scale[b * W + t]));
                     sum[t] = _mm512_fmadd_ps(inner[t], factor, sum[t]);

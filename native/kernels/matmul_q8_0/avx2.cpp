@@ -25,7 +25,7 @@ struct Kernel {
                     w[h] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(strip + 64 * c + 32 * h));
                     size[h] = _mm256_abs_epi8(w[h]);  // -128 becomes 128, read as unsigned
                 }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m256i x = four(q + t * kBlock + 4 * c);
 #pragma GCC unroll 2
@@ -40,7 +40,7 @@ struct Kernel {
 #pragma GCC unroll 2
             for (int h = 0; h < 2; ++h) {
                 const __m256 scale = halves(strip + 512 + 16 * h);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t) {
                     const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(a.scale[b * W + t]));
                     sum[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][t]), factor, sum[h][t]);

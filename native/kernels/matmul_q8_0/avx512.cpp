@@ -21,12 +21,12 @@ struct Kernel {
 #pragma GCC unroll 8
             for (int c = 0; c < 8; ++c) {
                 const __m512i w = _mm512_xor_si512(_mm512_loadu_si512(strip + 64 * c), flip);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                 for (int t = 0; t < W; ++t)
                     dot[t] = _mm512_dpbusd_epi32(dot[t], w, four_wide(q + t * kBlock + 4 * c));
             }
             const __m512 scale = halves_wide(strip + 512);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
             for (int t = 0; t < W; ++t) {
                 const __m512i off = _mm512_slli_epi32(_mm512_set1_epi32(a.eight[b * W + t]), 4);
                 const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(a.scale[b * W + t]));

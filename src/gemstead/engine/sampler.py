@@ -20,8 +20,6 @@ from gemstead.types import SamplingParams, TokenLogprob
 
 Indices = npt.NDArray[np.intp]
 
-_FEW = 1024  # a nucleus this small is found by sorting the best few; a wider one by its histogram
-_BINS = 4096
 _GROUPS = 512
 
 
@@ -69,36 +67,20 @@ def logprob_of(values_V: Floats, token_id: int, top: int) -> TokenLogprob:
     )
 
 
-def nucleus(values_V: Floats, weights_V: Floats, mass: float) -> Indices:
-    """The smallest set of greatest values with `mass` of the weight; never empty, ties to the lowest.
+def nucleus(weights_V: Floats, mass: float) -> Indices:
+    """The smallest set of greatest weights with `mass` < 1 of their sum; never empty, ties to the lowest.
 
-    `weights_V` = exp(values_V - max). A wide nucleus is found by a histogram of the values: all bins
-    above the one where the mass is reached, and the best of that one.
+    All weights below a V-th of the rest of the mass make less than that rest together, so none of them is
+    inside; what is left is sorted.
     """
-    target = mass * float(weights_V.sum(dtype=np.float64))
-    few = best(values_V, min(_FEW, values_V.size))
-    total = np.cumsum(weights_V[few], dtype=np.float64)
-    if few.size == values_V.size or total[-1] >= target:
-        return few[: int(np.searchsorted(total, target)) + 1]
-    bins = _descending_bins(values_V)
-    passed = np.cumsum(np.bincount(bins, weights=weights_V))
-    crossing = min(int(np.searchsorted(passed, target)), passed.size - 1)
-    surely = np.flatnonzero(bins < crossing)
-    edge = np.flatnonzero(bins == crossing)
-    edge = edge[np.argsort(-values_V[edge], kind="stable")]
-    missing = target - (float(passed[crossing - 1]) if crossing else 0.0)
-    count = int(np.searchsorted(np.cumsum(weights_V[edge], dtype=np.float64), missing)) + 1
-    return np.concatenate([surely, edge[:count]])
-
-
-def _descending_bins(values: Floats) -> Indices:
-    """A bin per value, lower for greater ones, over the range that has weight (exp(-100) has none)."""
-    peak = values.max()
-    depth = np.minimum(peak - values, np.float32(100.0))
-    widest = depth.max()
-    scale = np.float32((_BINS - 1) / widest) if widest > 0 else np.float32(0)
-    bins: Indices = (depth * scale).astype(np.intp)
-    return bins
+    total = float(weights_V.sum(dtype=np.float64))
+    able = np.flatnonzero(weights_V >= np.float32((1 - mass) * total / weights_V.size))
+    weights = weights_V[able]
+    descending = np.sort(weights)[::-1]
+    count = int(np.searchsorted(np.cumsum(descending, dtype=np.float64), mass * total)) + 1
+    least = descending[min(count, descending.size) - 1]
+    inside = able[weights > least]
+    return np.concatenate([inside, able[weights == least][: count - inside.size]])
 
 
 def _draw(weights: Floats, u: float) -> int:
@@ -214,7 +196,7 @@ class Sampler:
         scaled = (scaled - scaled.max()) / np.float32(max(params.temperature, 1e-6))
         weights = np.exp(scaled)
         if params.top_p < 1.0:
-            inside = nucleus(scaled, weights, params.top_p)
+            inside = nucleus(weights, params.top_p)
             weights = weights[inside]
             kept = inside if kept is None else kept[inside]
         if params.min_p > 0.0:
