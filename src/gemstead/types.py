@@ -202,7 +202,7 @@ class OutputFormat:
 EFFORTS: Mapping[str, int | None] = {"none": 0, "minimal": 128, "low": 512, "medium": 2048, "high": None}
 
 
-# Fewer tokens hold no sentence, and a model cut off after a word takes its answer for the rest of the thought.
+# Fewer hold no sentence, and a model cut off after a word takes its answer for the rest of the thought.
 LEAST_THOUGHT = 12
 
 

@@ -1,4 +1,4 @@
-"""aider, started by `gemstead launch aider`, where the program is on PATH (it wants an environment of its own)."""
+"""aider, started by `gemstead launch aider`, where it is on PATH (it wants an environment of its own)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import sys
 import pytest
 from tests.clients.conftest import TOO_LONG
 
-QUIET = ("--yes-always", "--no-check-update", "--no-analytics", "--no-show-release-notes", "--map-tokens", "0")
+QUIET = (
+    "--yes-always",
+    "--no-check-update",
+    "--no-analytics",
+    "--no-show-release-notes",
+    "--map-tokens",
+    "0",
+)
 
 
 @pytest.fixture
@@ -43,7 +50,8 @@ def test_it_asks_and_prints_the_answer(aider, server, git, more):
     said = aider("--message", "What is 2 + 2?", *git, *more, "sum.py")
     assert "Model: openai/pebble" in said
     assert "received." in said  # it counts an answer
-    assert "APIError" not in said and "BadRequest" not in said
+    assert "APIError" not in said
+    assert "BadRequest" not in said
     line = server.wait_line("path=/v1/chat/completions", before)
     assert f"status=200 outcome=stop model=pebble stream={str(not more).lower()}" in line
 
