@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 
 import anthropic
 import ollama
@@ -77,6 +79,45 @@ def ollama_stream(running: Running, text: str) -> None:
 
 def ollama_embed(running: Running, text: str) -> None:
     ollama_of(running).embed("pebble", text)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", [{"type": "image_url", "image_url": {"url": "URL"}}]),
+        ("/v1/chat/completions", [{"type": "image_url", "image_url": {"url": "DATA"}}]),
+        ("/v1/chat/completions", [{"type": "video_url", "video_url": {"url": "URL"}}]),
+        ("/v1/chat/completions", [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]),
+        ("/v1/chat/completions", [{"type": "file", "file": {"file_data": "DATA"}}]),
+        ("/v1/responses", [{"type": "input_image", "image_url": "URL"}]),
+        ("/v1/responses", [{"type": "input_image", "image_url": "DATA"}]),
+        ("/v1/responses", [{"type": "input_file", "file_url": "URL"}]),
+        ("/v1/messages", [{"type": "image", "source": {"type": "url", "url": "URL"}}]),
+        (
+            "/v1/messages",
+            [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}],
+        ),
+        ("/v1/messages", [{"type": "document", "source": {"type": "url", "url": "URL"}}]),
+        ("/api/chat", ["URL"]),
+        ("/api/chat", ["AAAA"]),
+    ],
+)
+def test_media_is_refused_and_never_fetched(server, path, body):
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/a.png"
+        given = json.loads(json.dumps(body).replace("URL", url).replace("DATA", "data:image/png;base64,AAAA"))
+        user = {"role": "user", "content": given}
+        if path == "/api/chat":
+            user = {"role": "user", "content": "What is this?", "images": given}
+        more = {"input": [user]} if path == "/v1/responses" else {"messages": [user]}
+        more |= {"max_tokens": 5} if path == "/v1/messages" else {}
+        status, answer = server.post(path, {"model": "pebble", **more})
+        assert status == 400, answer
+        said = answer["error"] if path == "/api/chat" else answer["error"]["message"]
+        assert any(word in said for word in ("text", "base64", "'document', which"))
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
 
 
 OPENAI = {chat: "messages", streamed: "messages", complete: "prompt", respond: "input", embed: "input"}

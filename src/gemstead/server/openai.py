@@ -88,7 +88,7 @@ _BOTH = {
 CHAT = {
     "messages": Field(
         objects(MAX_MESSAGES, MESSAGE, ("role",), least=1),
-        "the conversation; text, with media as data: URLs only",
+        "the conversation, of text; images, sound and files are refused, and nothing is fetched",
     ),
     **_BOTH,
     "max_completion_tokens": Field(_TOKENS, "the same as max_tokens"),

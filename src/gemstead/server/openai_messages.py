@@ -75,6 +75,7 @@ HINTS = {
 # What `verbosity` asks of the model: Gemma has no setting for it, but does as it is told.
 VERBOSITY = {"low": "Answer briefly.", "medium": "", "high": "Answer at length and in detail."}
 VERBOSE = "low and high put a sentence into the system turn (Answer briefly. Answer at length and in detail.)"
+NO_MEDIA = "this server fetches nothing, and its models are open for text only: leave it out"
 _MEDIA = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 
 
@@ -125,7 +126,7 @@ def parts_of(content: Any, where: str) -> str | tuple[Part, ...]:
         elif kind in _MEDIA:
             parts.append(_media(part, kind, here))
         else:
-            raise wrong(here, f"{here}.type is {str(kind)[:40]!r}; allowed are text, {', '.join(_MEDIA)}")
+            raise wrong(here, f"{here}.type is {str(kind)[:40]!r}, allowed is text; {NO_MEDIA}")
     return joined(parts)
 
 
@@ -142,7 +143,7 @@ def _media(part: dict[str, Any], kind: str, where: str) -> MediaPart:
         return MediaPart("audio", decoded(text(inner.get("data"), f"{where}.data"), where))
     url = inner.get("url") if isinstance(inner, dict) else inner
     if kind not in ("image_url", "video_url") or not isinstance(url, str) or not url.startswith("data:"):
-        raise wrong(where, f"{where} must carry its bytes as a data: URL; this server fetches nothing")
+        raise wrong(where, f"{where} is no data: URL; {NO_MEDIA}")
     return MediaPart("image" if kind == "image_url" else "video", decoded(url.partition(",")[2], where))
 
 
