@@ -216,10 +216,10 @@ def test_efforts_rise():
     budgets = [Thinking.of(effort).budget for effort in ("none", "minimal", "low", "medium", "high")]
     assert budgets == [0, *sorted(budgets[1:4]), None]
     assert list(EFFORTS) == ["none", "minimal", "low", "medium", "high"]
-    assert [Thinking.of(True), Thinking.of(False), Thinking.of(7)] == [
+    assert [Thinking.of(True), Thinking.of(False), Thinking.of(70)] == [
         Thinking(),
         Thinking(budget=0),
-        Thinking(budget=7),
+        Thinking(budget=70),
     ]
 
 

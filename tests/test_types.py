@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from gemstead.errors import InputError
-from gemstead.types import EFFORTS, CauseCode, Failed, Message, SamplingParams, Tool, ToolCall
+from gemstead.types import EFFORTS, CauseCode, Failed, Message, SamplingParams, Thinking, Tool, ToolCall
 
 
 def test_messages_by_role():
@@ -87,3 +87,8 @@ def test_every_cause_and_effort_is_explained():
 
 def test_a_failure_has_its_reason_too():
     assert Failed(ValueError("x")).reason == "error"
+
+
+def test_a_thought_that_holds_no_sentence_is_none():
+    assert [Thinking.of(count).budget for count in (0, 1, 11, 12, 300)] == [0, 0, 0, 12, 300]
+    assert not Thinking.of(5).is_on

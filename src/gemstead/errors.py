@@ -32,7 +32,14 @@ class InputError(GemsteadError):
 
 
 class CapacityError(GemsteadError):
-    """The request is fine but there is no room for it here (HTTP 413, 429 or 503)."""
+    """The request is fine but there is no room for it here (HTTP 413, 429 or 503).
+
+    `advice` is for whoever opened the model; a server gives its clients another beside what was `seen`.
+    """
+
+    def __init__(self, seen: str = "", advice: str = "") -> None:
+        super().__init__(f"{seen}; {advice}" if advice else seen)
+        self.seen = seen
 
 
 class ContextError(CapacityError):

@@ -140,15 +140,33 @@ class _Reader:
             self.logprobs.clear()
 
 
-class Stream(Iterator[Event]):
+class _UnderWay:
+    """One sequence in the engine; dropping this cancels it."""
+
+    def __init__(self, engine: Engine, sequence: Sequence) -> None:
+        self._engine, self._sequence = engine, sequence
+        self._is_over = False  # its terminal event was made, or it was closed
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How long the prompt is."""
+        return self._sequence.prompt_tokens
+
+    def cancel(self) -> None:
+        """Stop generating, from any thread: pages return, and the next event is its Done."""
+        self._engine.cancel(self._sequence)
+
+    def __del__(self) -> None:
+        self.cancel()
+
+
+class Stream(_UnderWay, Iterator[Event]):
     """The events of one request. Work happens in whoever iterates; dropping the stream cancels it."""
 
     def __init__(self, engine: Engine, sequence: Sequence, reader: _Reader) -> None:
-        self._engine = engine
-        self._sequence = sequence
+        super().__init__(engine, sequence)
         self._reader = reader
         self._ready: deque[Event] = deque()
-        self._is_over = False  # its terminal event was made, or it was closed
 
     def __next__(self) -> Event:
         while not self._ready:
@@ -169,17 +187,10 @@ class Stream(Iterator[Event]):
         self._ready.clear()
         return events
 
-    def cancel(self) -> None:
-        """Stop generating, from any thread: pages return, and the stream's next event is its Done."""
-        self._engine.cancel(self._sequence)
-
     def close(self) -> None:
         """Stop generating; no event follows."""
         self._is_over = True
         self._ready.clear()
-        self.cancel()
-
-    def __del__(self) -> None:
         self.cancel()
 
     def _advance(self) -> None:
@@ -209,12 +220,8 @@ class Stream(Iterator[Event]):
             self._engine.cancel(self._sequence)
 
 
-class Pooling:
+class Pooling(_UnderWay):
     """One text's embedding under way: poll() and cancel() as of a Stream, then `vector`."""
-
-    def __init__(self, engine: Engine, sequence: Sequence) -> None:
-        self._engine, self._sequence = engine, sequence
-        self._is_over = False
 
     @property
     def vector(self) -> Floats:
@@ -233,20 +240,14 @@ class Pooling:
         usage = Usage(prompt_tokens=sequence.prompt_tokens)
         if sequence.error is not None:
             return [Failed(sequence.error, usage)]
-        return [Done(sequence.finish_reason or "stop", usage)]
+        is_cut = sequence.finish_reason == "cancelled"
+        return [Done("cancelled" if is_cut else "stop", usage)]  # no token was wanted of it
 
     def wait(self) -> None:
         """Until it is whole; what went wrong is raised."""
         self._engine.wait(self._sequence, until_finished=True)
         if self._sequence.error is not None:
             raise self._sequence.error
-
-    def cancel(self) -> None:
-        """End it, from any thread."""
-        self._engine.cancel(self._sequence)
-
-    def __del__(self) -> None:
-        self.cancel()
 
 
 class Session:

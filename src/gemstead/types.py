@@ -202,6 +202,10 @@ class OutputFormat:
 EFFORTS: Mapping[str, int | None] = {"none": 0, "minimal": 128, "low": 512, "medium": 2048, "high": None}
 
 
+# Fewer hold no sentence, and a model cut off after a word takes its answer for the rest of the thought.
+LEAST_THOUGHT = 12
+
+
 @dataclass(frozen=True, slots=True)
 class Thinking:
     """How long a model may think before it answers, in tokens.
@@ -222,13 +226,13 @@ class Thinking:
 
     @classmethod
     def of(cls, asked: ThinkingChoice) -> Thinking:
-        """What True, False, a budget in tokens or an effort in words ask for."""
+        """What True, False, a budget in tokens or an effort in words ask for; under 12 tokens, no thought."""
         if isinstance(asked, Thinking):
             return asked
         if isinstance(asked, bool):
             return cls() if asked else cls(budget=0)
         if isinstance(asked, int) and asked >= 0:
-            return cls(budget=asked)
+            return cls(budget=asked if asked >= LEAST_THOUGHT else 0)
         if isinstance(asked, str) and asked in EFFORTS:
             return cls(budget=EFFORTS[asked])
         raise InputError(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gemstead.agent.loop import MAX_SAME_CALLS, ToolResult, run_turns
 from gemstead.agent.tools import BUILT_IN
-from gemstead.errors import BackendError
+from gemstead.errors import BackendError, GemsteadError
 from gemstead.types import (
     Cause,
     Done,
@@ -192,3 +192,19 @@ def test_a_cut_answer_does_not_run_its_calls() -> None:
     assert not any(isinstance(e, ToolResult) for e in events)
     assert isinstance(events[-1], Done)
     assert events[-1].reason == "length"
+
+
+@pytest.mark.parametrize("most", [{"max_same_calls": 2}, {"max_rounds": 2}], ids=["same", "rounds"])
+def test_where_calls_alone_would_end_it_the_closing_request_answers(most: dict[str, int]) -> None:
+    tool, _ = counting()
+    script, closing = Script(*[call("note", x=1)] * 2), Script(answer("408"))
+    messages = [Message.user("x")]
+    events = list(run_turns(script, messages, (tool,), **most, closing=closing))
+    assert events[-2:] == [TextDelta("408"), Done("stop", Usage(prompt_tokens=11, completion_tokens=5))]
+    assert [m.role for m in messages] == ["user", *["assistant", "tool"] * 2, "assistant"]
+    assert closing.asked == [messages[:-1]]
+    error = Failed(GemsteadError("no"), Usage(prompt_tokens=1))
+    asked = [Message.user("x")]
+    failing = run_turns(Script(*[call("note", x=1)] * 2), asked, (tool,), **most, closing=Script([error]))
+    assert list(failing)[-1] == Failed(error.error, Usage(prompt_tokens=7, completion_tokens=4))
+    assert len(asked) == 1

@@ -80,3 +80,28 @@ def test_what_cannot_be_kept_is_named(gem):
     assert ran.code == 1
     assert "not" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_form_is_kept_where_the_model_would_only_call(gem, fake, script):
+    model = fake(*[script.calls("calculator", expression="17% of 2400")] * 4, script.says("408"))
+    ran = gem("run", "-m", "pebble", "--regex", "[0-9]{3}", "17% of 2400?")
+    assert (ran.code, ran.out) == (0, "408\n")
+    assert [bool(asked["tools"]) for asked in model.asked] == [True] * 4 + [False]
+    assert {asked["output"] for asked in model.asked} == {OutputFormat("regex", "[0-9]{3}")}
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_answer_cut_short_is_no_success(gem, fake, script, more):
+    fake(script.says("40", reason="length"))
+    ran = gem("run", "-m", "pebble", "--regex", "[0-9]{3}", "17% of 2400?", *more)
+    assert ran.code == 1
+    assert "does not have the form that was asked for" in ran.err
+    fake(script.says("40", reason="length"))
+    assert gem("run", "-m", "pebble", "17% of 2400?", *more).code == 0
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_pebble_keeps_a_form_with_its_tools(gem, seed):
+    ran = gem("run", "-m", "pebble", "--seed", seed, "--schema", json.dumps(SMALL), "What is 17% of 2400?")
+    assert ran.code == 0
+    assert 0 <= json.loads(ran.out)["n"] <= 99

@@ -19,6 +19,8 @@ from gemstead.errors import ConfigError, HubError
         (["pebble", "hello"], "pebble", Target("pebble", ("pebble", "hello"))),
         (["gemma is a model?"], None, Target("pebble", ("gemma is a model?",), is_default=True)),
         (["either/or?"], None, Target("pebble", ("either/or?",), is_default=True)),
+        (["note:5", "is", "it?"], None, Target("pebble", ("note:5", "is", "it?"), is_default=True)),
+        (["Translate:latest", "news"], "pebble", Target("pebble", ("Translate:latest", "news"))),
         ([""], None, Target("pebble", ("",), is_default=True)),
         (["a\0b"], None, Target("pebble", ("a\0b",), is_default=True)),
         (["long " * 2000], None, Target("pebble", ("long " * 2000,), is_default=True)),
@@ -71,3 +73,11 @@ def test_a_path_that_is_not_there(path):
 def test_an_explicit_model_must_exist():
     with pytest.raises(HubError, match=r"there is no model 'hello'; known are gemma4:e2b-it-qat"):
         split_words(["hello"], "hello")
+
+
+@pytest.mark.parametrize(
+    "name", ["gemma4:nope", "llama3.2:3b", "gemma3:latest", "qwen3:30b-a3b", "gemma3n:e9b", "x:0.6b-q4_0"]
+)
+def test_the_names_of_others_are_no_prompt(name):
+    with pytest.raises(HubError, match=f"there is no model '{name}'; (known are|did you mean) "):
+        split_words([name, "hi"])

@@ -78,9 +78,14 @@ def test_an_empty_variable_or_file_is_no_key(access, monkeypatch, tmp_path):
 
 def test_each_alias_means_one_model():
     one = {"e2b": "e2b"}
-    assert named_by(("gpt", "o=e2b"), one) == {"e2b": ["gpt", "o"]}
+    assert named_by(("gpt", "o=e2b"), one, ("e2b",)) == {"e2b": ["gpt", "o"]}
+    tuned = {**one, "warm": "warm"}  # an adapter is no model: a bare alias is still the model's
+    assert named_by(("gpt", "o=warm"), tuned, ("e2b",)) == {"e2b": ["gpt"], "warm": ["o"]}
     two = {"e2b": "e2b", "stone": "stone", "a/stone.gguf": "stone"}
-    assert named_by(("gpt=stone", "o=a/stone.gguf"), two) == {"e2b": [], "stone": ["gpt", "o"]}
+    assert named_by(("gpt=stone", "o=a/stone.gguf"), two, ("e2b", "stone")) == {
+        "e2b": [],
+        "stone": ["gpt", "o"],
+    }
     for aliases, names in [
         (("gpt",), two),
         (("gpt=x",), two),
@@ -88,10 +93,10 @@ def test_each_alias_means_one_model():
         (("=e2b",), one),
     ]:
         with pytest.raises(ConfigError, match="names none"):
-            named_by(aliases, names)
+            named_by(aliases, names, tuple(set(names.values())))
     for aliases in (("e2b",), ("gpt", "gpt=e2b")):
         with pytest.raises(ConfigError, match="taken already"):
-            named_by(aliases, one)
+            named_by(aliases, one, ("e2b",))
 
 
 def test_each_adapter_tunes_one_model():

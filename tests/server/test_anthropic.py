@@ -73,6 +73,15 @@ def test_tool_round_trip_with_thinking(client):
     assert second.usage.cache_read_input_tokens > 0
 
 
+def test_a_stream_begins_with_the_length_of_its_prompt(client):
+    counted = client.messages.count_tokens(model="pebble", messages=SUM, tools=[CALCULATOR])
+    events = ask(client, SUM, tools=[CALCULATOR], stream=True, max_tokens=5)
+    first, *_, last, _ = list(events)
+    assert first.message.usage.input_tokens == counted.input_tokens > 0
+    assert first.message.usage.output_tokens == 0
+    assert last.usage.input_tokens + last.usage.cache_read_input_tokens == counted.input_tokens
+
+
 def test_stop_sequence_is_named(client):
     text = ask(client).content[0].text
     word = text.split()[2]

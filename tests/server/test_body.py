@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemstead.server.body import MAX_DEPTH, depth_of, parse_object
+from gemstead.server.body import MAX_DEPTH, Bodies, depth_of, parse_object
 from gemstead.server.refusals import Refusal
+from support.serving import end, start
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -67,3 +69,54 @@ def test_counting_takes_time_in_proportion(body):
     began = time.process_time()
     depth_of(body)
     assert time.process_time() - began < 5
+
+
+def test_bodies_under_way_have_room_for_so_much_and_no_client_has_all_of_it():
+    bodies = Bodies(1000)
+    with pytest.raises(Refusal, match="larger than 500 bytes") as caught:
+        bodies.take(300, b"a", before=201)
+    assert caught.value.status == 413
+    bodies.take(300, b"a", 0)
+    bodies.take(200, b"a", 300)
+    with pytest.raises(
+        Refusal, match="500 bytes, 500 of them yours; the most here are 1,000, and 500"
+    ) as full:
+        bodies.take(1, b"a", 0)
+    assert (full.value.status, full.value.headers["Retry-After"]) == (503, "1")
+    bodies.take(450, b"b", 0)
+    bodies.take(50, b"c", 0)
+    with pytest.raises(Refusal, match="0 of them yours"):
+        bodies.take(1, b"d", 0)
+    bodies.give(500, b"a")
+    bodies.take(1, b"d", 0)
+    for count, client in ((450, b"b"), (50, b"c"), (1, b"d"), (0, b"e")):
+        bodies.give(count, client)
+    assert bodies.held_bytes == 0
+
+
+def test_a_body_counts_until_its_answer_has_ended():
+    running = start("--memory", "420MB")  # a sixteenth of it for bodies, half of that for what came
+    room = 420_000_000 // 32
+    body = {"model": "pebble", "messages": [{"role": "user", "content": "Say hello"}], "max_tokens": 1}
+    try:
+        assert running.post("/v1/chat/completions", body)[0] == 200
+        before = len(running.lines)
+        long = {**body, "metadata": {"x": "y" * (room // 2 - 1000)}}
+        assert running.post("/v1/chat/completions", {**body, "metadata": {"x": "y" * (room // 2)}})[0] == 413
+        running.wait_line("status=413", before)
+        held = socket.create_connection(("127.0.0.1", running.port))
+        data = json.dumps(long).encode()
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        head += f"Authorization: Bearer {running.key}\r\n"
+        held.sendall(head.encode() + f"Content-Length: {len(data)}\r\n\r\n".encode() + data[:-10])
+        end_s = time.monotonic() + 20
+        while (answer := running.post("/v1/chat/completions", long))[0] == 200:
+            assert time.monotonic() < end_s  # the server has not read the other one yet
+        assert (answer[0], answer[1]["error"]["code"]) == (503, "bodies_full")
+        held.sendall(data[-10:])
+        assert held.recv(15) == b"HTTP/1.1 200 OK"
+        held.close()
+        running.wait_idle()
+        assert running.post("/v1/chat/completions", long)[0] == 200
+    finally:
+        assert end(running) == 0

@@ -27,6 +27,12 @@ def test_every_field_of_the_package_is_in_the_table():
     assert set(embedding_create_params.EmbeddingCreateParams.__annotations__) == set(EMBEDDINGS)
 
 
+def test_the_log_calls_it_an_ordinary_end(server):
+    before = len(server.lines)
+    assert server.post("/v1/embeddings", {"model": "pebble", "input": "Hello"})[0] == 200
+    assert "outcome=stop" in server.wait_line("path=/v1/embeddings", before)
+
+
 @pytest.mark.parametrize("shape", ["float", "base64"])
 def test_openai(server, mine, shape):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.key, max_retries=0) as client:

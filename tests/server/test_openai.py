@@ -13,6 +13,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 
 import gemstead
 from gemstead.server.openai import CHAT, COMPLETION
+from gemstead.server.openai_messages import VERBOSITY
 
 CALCULATOR = {
     "type": "function",
@@ -402,3 +403,25 @@ def test_a_schema_beyond_the_grammar_is_refused_only_where_strict(client):
     tool["function"]["strict"] = True
     with pytest.raises(openai.BadRequestError, match="'not'"):
         ask(client, SUM, tools=[tool])
+
+
+@pytest.mark.parametrize("asked", ["low", "high", "medium", None])
+@pytest.mark.parametrize(
+    "system", [[], [{"role": "developer", "content": [{"type": "text", "text": "Hi."}]}]]
+)
+def test_verbosity_is_a_sentence_at_the_end_of_the_instructions(client, asked, system):
+    told = VERBOSITY[asked or "medium"]
+    content = "\n\n".join(text for text in (*(["Hi."] if system else []), told) if text)
+    options = {"temperature": 0, "max_tokens": 20}
+    user = {"role": "user", "content": "Say hello"}
+    said = client.chat.completions.create(
+        model="pebble", messages=[*system, user], verbosity=asked, **options
+    )
+    same = [{"role": "system", "content": content}, user] if content else [user]
+    expected = client.chat.completions.create(model="pebble", messages=same, **options)
+    assert said.usage.prompt_tokens == expected.usage.prompt_tokens
+    assert said.choices[0].message.content == expected.choices[0].message.content
+    options = {"temperature": 0, "max_output_tokens": 20, "text": {"verbosity": asked or "medium"}}
+    instructions = {"instructions": "Hi."} if system else {}
+    response = client.responses.create(model="pebble", input="Say hello", **instructions, **options)
+    assert response.usage.input_tokens == expected.usage.prompt_tokens

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 
 import anthropic
 import ollama
@@ -79,6 +81,45 @@ def ollama_embed(running: Running, text: str) -> None:
     ollama_of(running).embed("pebble", text)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", [{"type": "image_url", "image_url": {"url": "URL"}}]),
+        ("/v1/chat/completions", [{"type": "image_url", "image_url": {"url": "DATA"}}]),
+        ("/v1/chat/completions", [{"type": "video_url", "video_url": {"url": "URL"}}]),
+        ("/v1/chat/completions", [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]),
+        ("/v1/chat/completions", [{"type": "file", "file": {"file_data": "DATA"}}]),
+        ("/v1/responses", [{"type": "input_image", "image_url": "URL"}]),
+        ("/v1/responses", [{"type": "input_image", "image_url": "DATA"}]),
+        ("/v1/responses", [{"type": "input_file", "file_url": "URL"}]),
+        ("/v1/messages", [{"type": "image", "source": {"type": "url", "url": "URL"}}]),
+        (
+            "/v1/messages",
+            [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}],
+        ),
+        ("/v1/messages", [{"type": "document", "source": {"type": "url", "url": "URL"}}]),
+        ("/api/chat", ["URL"]),
+        ("/api/chat", ["AAAA"]),
+    ],
+)
+def test_media_is_refused_and_never_fetched(server, path, body):
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/a.png"
+        given = json.loads(json.dumps(body).replace("URL", url).replace("DATA", "data:image/png;base64,AAAA"))
+        user = {"role": "user", "content": given}
+        if path == "/api/chat":
+            user = {"role": "user", "content": "What is this?", "images": given}
+        more = {"input": [user]} if path == "/v1/responses" else {"messages": [user]}
+        more |= {"max_tokens": 5} if path == "/v1/messages" else {}
+        status, answer = server.post(path, {"model": "pebble", **more})
+        assert status == 400, answer
+        said = answer["error"] if path == "/api/chat" else answer["error"]["message"]
+        assert any(word in said for word in ("text", "base64", "'document', which"))
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
 OPENAI = {chat: "messages", streamed: "messages", complete: "prompt", respond: "input", embed: "input"}
 ANTHROPIC, OLLAMA = (message, message_streamed), (ollama_chat, ollama_stream, ollama_embed)
 TOO_LONG = r"prompt is too long: (\d+) tokens > (\d+) maximum"
@@ -95,6 +136,8 @@ def test_longer_than_the_context_as_openai_says_it(small, ask):
         OPENAI[ask],
     )
     assert f"maximum context length is {CONTEXT} tokens" in error.message
+    assert "send less" in error.message
+    assert "--" not in error.message  # no option that only who starts the server could give
 
 
 @pytest.mark.parametrize("ask", ANTHROPIC)
@@ -126,7 +169,7 @@ def test_longer_than_the_context_to_ollama(small, ask):
 )
 def test_more_than_the_memory_holds_is_413(small, ask, kind):
     text = WORD * (CONTEXT - 100)
-    with pytest.raises(kind, match=r"no memory for a prompt of .* tokens: the ceiling .*--memory") as caught:
+    with pytest.raises(kind, match=r"no memory for a prompt of .* tokens: the ceiling .*send less") as caught:
         ask(small, text)
     assert caught.value.status_code == 413
     held = re.search(

@@ -136,7 +136,7 @@ def test_whole_and_streamed_replies_hold_the_same():
     assert whole["message"]["reasoning"] == whole["message"]["reasoning_content"] == "Hm."
     assert whole["message"]["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"at": "sky"}'}
     text = b"".join(
-        [(e := ChatEncoder("m", 1, True)).opening(), e.encode(0, EVENTS), e.closing(answer().usage)]
+        [(e := ChatEncoder("m", 1, True)).opening(3), e.encode(0, EVENTS), e.closing(answer().usage)]
     ).decode()
     assert text.endswith("data: [DONE]\n\n")
     assert text.count('"name":"look"') == text.count('"id":"call_1"') == 1

@@ -49,7 +49,7 @@ def expected(folders):
 def tuned(folders):
     """A server of pebble with both."""
     given = [word for name, folder in folders.items() for word in ("--adapter", f"{name}={folder}")]
-    running = start(*given)
+    running = start(*given, "--alias", "hot=warm")
     yield running
     assert end(running) == 0
 
@@ -84,6 +84,7 @@ def by_ollama(running: Running, name: str) -> str:
 @pytest.mark.parametrize("ask", [by_openai, by_responses, by_anthropic, by_ollama])
 def test_the_name_of_an_adapter_answers_with_it(tuned, expected, ask):
     assert {name: ask(tuned, name) for name in NAMES} == expected[0]
+    assert ask(tuned, "hot") == expected[0]["warm"]
 
 
 def test_all_in_one_batch_say_what_each_says_alone(tuned, expected):
@@ -132,7 +133,7 @@ def test_what_was_read_under_one_is_never_used_under_another(tuned):
 def test_they_are_listed_with_their_model(tuned):
     listed = {entry["id"]: entry for entry in tuned.get("/v1/models")[1]["data"]}
     assert {name: entry["parent"] for name, entry in listed.items()} == {
-        "pebble": None, "warm": "pebble", "cold": "pebble",
+        "pebble": None, "warm": "pebble", "hot": "pebble", "cold": "pebble",
     }  # fmt: skip
     assert tuned.get("/v1/models/warm")[1] == listed["warm"]
     tags = {entry["name"]: entry for entry in tuned.get("/api/tags")[1]["models"]}
@@ -151,6 +152,6 @@ def test_the_log_names_the_adapter_and_no_folder(tuned, folders):
     assert "model=warm" in tuned.wait_line("path=/v1/chat", before)
     shown = json.dumps([tuned.get(path)[1] for path in ("/v1/models", "/api/tags")])
     assert str(folders["warm"].parent) not in shown
-    status, value = tuned.post("/v1/chat/completions", {"model": "hot", "messages": TALK})
+    status, value = tuned.post("/v1/chat/completions", {"model": "mild", "messages": TALK})
     assert (status, value["error"]["code"]) == (404, "model_not_found")
-    assert "pebble, warm, cold" in value["error"]["message"]
+    assert "pebble, warm, hot, cold" in value["error"]["message"]

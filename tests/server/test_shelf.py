@@ -324,6 +324,8 @@ def test_a_stream_gets_pings_while_its_model_loads(monkeypatch, fails):
 class Ended:
     """An answer that is over at once."""
 
+    prompt_tokens = 1
+
     def poll(self):
         return [Done("stop")]
 

@@ -61,13 +61,15 @@ def run_turns(
     tools: Sequence[Tool],
     max_rounds: int = 8,
     max_same_calls: int = MAX_SAME_CALLS,
+    closing: Callable[[list[Message]], Iterator[Event]] | None = None,
 ) -> Iterator[TurnEvent]:
     """Yield the events of a whole turn, tool results among them, then one Done or Failed.
 
     `messages` is the conversation so far; when the turn ends in Done it is extended in place by what
     was said and called. After `max_rounds` requests that all called tools the turn ends with a cause; so it
     does when the model makes the same call `max_same_calls` times in a row (0: however often), the last of
-    which is not run.
+    which is not run. Where `closing` is given it is asked then, once, instead: it should offer no tools, and
+    what it says is the answer.
     """
     said = list(messages)
     same = _SameCalls(max_same_calls)
@@ -94,6 +96,9 @@ def run_turns(
             yield outcome
         if same.cause:
             break
+    if closing is not None:
+        yield from _close(closing, said, messages, usage)
+        return
     messages[:] = said
     too_many = Cause("too_many_rounds", f"stopped after {max_rounds} rounds of tool calls")
     yield Done("tool_calls", usage, same.cause or too_many)
@@ -125,6 +130,24 @@ class _SameCalls:
 def _spelled(call: ToolCall) -> tuple[str, str]:
     """A call as text, so that True is not 1 and the order of the arguments does not matter."""
     return call.name, json.dumps(dict(call.arguments), sort_keys=True)
+
+
+def _close(
+    closing: Callable[[list[Message]], Iterator[Event]],
+    said: list[Message],
+    messages: list[Message],
+    usage: Usage,
+) -> Iterator[Event]:
+    """The last request of a turn that would end without an answer, and the turn's end."""
+    this = _Round()
+    yield from _listen(closing(list(said)), this)
+    end = this.end or Failed(GemsteadError("the request ended without a final event"))
+    usage = add_usage(usage, end.usage)
+    if isinstance(end, Failed):
+        yield Failed(end.error, usage)
+        return
+    messages[:] = [*said, Message.assistant(this.text, reasoning=this.thought or None)]
+    yield Done(end.reason, usage, end.cause)
 
 
 def _listen(events: Iterator[Event], into: _Round) -> Iterator[Event]:

@@ -95,6 +95,7 @@ def _aider(to: Target) -> Mapping[str, str]:
         "OPENAI_API_KEY": to.key,
         "AIDER_MODEL": f"openai/{to.model}",
         "AIDER_SHOW_MODEL_WARNINGS": "false",  # it asks about models that it has no prices of
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # prices again: without a network it waits a minute for them
     }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import click
@@ -20,8 +22,8 @@ from gemstead.cli.keyboard import can_ask
 from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
 from gemstead.cli.options import Options, check_text, model_options, read_stdin
 from gemstead.cli.screen import Screen
-from gemstead.errors import WeightsError
-from gemstead.types import Failed, Message, OutputFormat
+from gemstead.errors import GemsteadError, WeightsError
+from gemstead.types import Done, Event, Failed, Message, OutputFormat, Tool
 
 EPILOG = (
     "The first word is the model if it is pebble, an existing path, or a model's name such as e2b; all other "
@@ -58,6 +60,16 @@ def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
         print(json.dumps(answer.as_json(target.model), ensure_ascii=False))
     elif (said := ending(answer, "--max-tokens")) is not None:
         screen.status(said)
+    if output is not None and not is_whole(answer):
+        raise GemsteadError(
+            "the answer does not have the form that was asked for, because it ended too early; "
+            "allow more --max-tokens, or ask for a shorter form"
+        )
+
+
+def is_whole(answer: Answer) -> bool:
+    """Whether the model ended its answer itself, as a form lets it do only where the form is complete."""
+    return isinstance(answer.end, Done) and answer.end.reason == "stop"
 
 
 def read_prompt(target: Target) -> str:
@@ -92,12 +104,16 @@ def ask(target: Target, prompt: str, options: Options, output: OutputFormat | No
         model = open_target(target, options)
     with model:
         viewer.screen.say(model.note)
-        events = run_turns(
-            lambda said: model.chat(said, tools, thinking=options.thinking, **asked, **options.sampling),
-            messages,
-            tools,
-            max_same_calls=options.max_same_calls,
-        )
+
+        def chat(said: list[Message], offered: tuple[Tool, ...] = tools) -> Iterator[Event]:
+            stream: Iterator[Event] = model.chat(
+                said, offered, thinking=options.thinking, **asked, **options.sampling
+            )
+            return stream
+
+        # A form is kept also where the model would only call: without tools it must answer.
+        closing = None if output is None else partial(chat, offered=())
+        events = run_turns(chat, messages, tools, max_same_calls=options.max_same_calls, closing=closing)
         return viewer.play(events)
 
 

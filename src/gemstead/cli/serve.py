@@ -11,7 +11,6 @@ import os
 import platform
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,7 @@ EPILOG = (
     "aliases",
     multiple=True,
     metavar="NAME[=MODEL]",
-    help="Another name of the model; repeatable. MODEL says which of several.",
+    help="Another name of the model; repeatable. MODEL says which of several, adapters among them.",
 )
 @click.option(
     "--adapter",
@@ -177,20 +176,22 @@ def offers_of(
             raise ConfigError(f"two models are called {name}; give each once, in files of different names")
         paths[name] = path
     names = {**{name: name for name in paths}, **dict(zip(models, paths, strict=True))}
-    named = named_by(aliases, names)
-    tuned = tuned_by(adapters, names, {*paths, *(alias for each in named.values() for alias in each)})
-    offers = (_offer(name, path, tuned[name], options, screen) for name, path in paths.items())
-    return tuple(replace(offer, aliases=tuple(named[offer.name])) for offer in offers)
+    tuned = tuned_by(adapters, names, paths)
+    tunes = {short: short for folders in tuned.values() for short in folders}
+    named = named_by(aliases, {**names, **tunes}, tuple(paths))
+    return tuple(
+        _offer(name, path, tuned[name], options, screen).called(named) for name, path in paths.items()
+    )
 
 
-def named_by(aliases: Sequence[str], names: Mapping[str, str]) -> dict[str, list[str]]:
-    """The aliases of each model; `names` gives a model's name by whatever it may be called here."""
+def named_by(aliases: Sequence[str], names: Mapping[str, str], models: Sequence[str]) -> dict[str, list[str]]:
+    """The aliases of each model and adapter; `names` gives its name by whatever it may be called here."""
     found: dict[str, list[str]] = {name: [] for name in names.values()}
     taken = set(found)
     for alias in aliases:
         short, _, model = alias.partition("=")
-        if not model and len(found) == 1:
-            model = next(iter(found))
+        if not model and len(models) == 1:
+            model = models[0]
         if model not in names or not short:
             raise ConfigError(
                 f"--alias {alias} names none of the models; write NAME=MODEL with one of {', '.join(found)}"

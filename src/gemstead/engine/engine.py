@@ -182,15 +182,16 @@ class Engine:
             # The APIs' own words, in which programs look for both numbers to shorten a conversation.
             raise ContextError(
                 f"prompt is too long: {prompt_tokens} tokens > {allowed} maximum (this model's maximum "
-                f"context length is {self._context} tokens here); shorten the prompt, or open the model with "
-                "a longer context where it can have one (context=, --context)"
+                f"context length is {self._context} tokens here)",
+                "shorten the prompt, or open the model with a longer context where it can have one "
+                "(context=, --context)",
             )
         if prompt_tokens > held:
             raise CeilingError(
                 f"there is no memory for a prompt of {prompt_tokens:,} tokens: the ceiling for keys and "
                 f"values is {self.options.memory_bytes:,} bytes, which hold {held:,} tokens of one prompt "
-                f"(the context would allow {allowed:,}); shorten the prompt, or give more memory when the "
-                "model is opened (memory=, --memory)"
+                f"(the context would allow {allowed:,})",
+                "shorten the prompt, or give more memory when the model is opened (memory=, --memory)",
             )
 
     # ------------------------------------------------------------------ the step

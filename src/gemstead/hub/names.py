@@ -20,6 +20,8 @@ _REPO = re.compile(
 _FORMAT = re.compile(r"i?q\d_\w+|bf16|f16|f32|mxfp4")
 _SHORT = re.compile(r"[a-z0-9][\w.:-]*", re.IGNORECASE | re.ASCII)
 _FAMILY = re.compile(r"gemma-?4", re.IGNORECASE)
+# What other programs call models: name:8b, name:e4b-it-q4_0, name:latest. No sentence begins so.
+_TAGGED = re.compile(r"[a-z][\w.-]*:(latest|[ea]?\d+(\.\d+)?[bm](-[\w.-]+)?)", re.IGNORECASE | re.ASCII)
 _PATH = re.compile(r"(~|\.{1,2})?/.*|.*\.(gguf|safetensors)", re.IGNORECASE | re.DOTALL)
 _MOST = 8  # choices or suggestions that a message lists
 
@@ -62,6 +64,8 @@ def looks_like_name(text: str) -> bool:
         return _FAMILY.search(text) is not None or catalogue().by_repo(text.split(":")[0]) is not None
     if not _SHORT.fullmatch(text):
         return False
+    if _TAGGED.fullmatch(text):
+        return True
     return _FAMILY.match(text) is not None or _short_rows(text, catalogue()) != ()
 
 

@@ -40,6 +40,7 @@ from gemstead.server.openai_messages import (
     CONTENT,
     MAX_MESSAGES,
     MAX_TOOLS,
+    NO_MEDIA,
     decoded,
     joined,
     small,
@@ -185,7 +186,7 @@ def _plain(content: Any, where: str) -> str:
 def _image(block: dict[str, Any], where: str) -> MediaPart:
     source = record(block.get("source"), f"{where}.source")
     if source.get("type") != "base64":
-        raise wrong(where, f"{where} must carry its bytes as base64; this server fetches nothing")
+        raise wrong(where, f"{where} is no base64; {NO_MEDIA}")
     return MediaPart("image", decoded(text(source.get("data"), f"{where}.source.data"), where))
 
 

@@ -27,10 +27,11 @@ class MessageEncoder:
         self._open: tuple[str, int] | None = None  # its kind, and which call it is
         self._end: Done | None = None
 
-    def opening(self) -> bytes:
-        """message_start, before any work."""
+    def opening(self, prompt_tokens: int) -> bytes:
+        """message_start, before any work: what is cached of the prompt is told at the end."""
         message = {**_head(self._model), "content": [], "stop_reason": None, "stop_sequence": None}
-        return named({"type": "message_start", "message": {**message, "usage": usage_of(Usage())}})
+        usage = usage_of(Usage(prompt_tokens=prompt_tokens))
+        return named({"type": "message_start", "message": {**message, "usage": usage}})
 
     def encode(self, index: int, events: list[Event]) -> bytes:  # noqa: ARG002 (there is one answer)
         """Block starts, deltas and stops."""

@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gemstead.errors import GemsteadError
 from gemstead.server import anthropic, control, embeddings, ollama, openai, openapi, responses
 from gemstead.server.auth import Access
-from gemstead.server.exchange import ClientGone, Desk, Record
+from gemstead.server.body import Bodies
+from gemstead.server.exchange import ClientGone, Desk, Record, client_of
 from gemstead.server.metrics import Metrics
 from gemstead.server.refusals import Refusal, body_of, dialect_of, refusal_of
 from gemstead.server.responses_store import ResponseStore
@@ -45,6 +46,7 @@ def make_app(
     desk: Desk, store: ResponseStore, access: Access, log: Callable[[str], None], stop: Callable[[], None]
 ) -> ASGIApp:
     """The whole application. `log` takes one line per request, `stop` ends the server."""
+    bodies = Bodies(desk.shelf.budget.bodies_bytes // 2)
     metrics = Metrics(desk, store)
     routes: list[Route] = [
         *openai.routes(desk),
@@ -60,7 +62,7 @@ def make_app(
     app = Starlette(
         routes=routes, exception_handlers=refusing | dict.fromkeys((ClientGone, ClientDisconnect), _gone)
     )
-    return Guard(app, access, metrics, log, known)
+    return Guard(app, access, metrics, log, known, bodies)
 
 
 async def _refused(http: Request, error: Exception) -> Response:
@@ -90,6 +92,7 @@ class Guard:
     metrics: Metrics
     log: Callable[[str], None]
     known_paths: frozenset[str]
+    bodies: Bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,6 +105,16 @@ class Guard:
         began, status = time.perf_counter(), GONE
         headers = Headers(scope=scope)
         origin: str | None = None
+        taken, client = 0, b""
+
+        async def receiving() -> Message:
+            nonlocal taken
+            message = await receive()
+            count = len(message.get("body", b""))
+            if count:
+                self.bodies.take(count, client, taken)
+                taken += count
+            return message
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -112,13 +125,15 @@ class Guard:
 
         try:
             origin = self._admit(scope, headers)
+            client = client_of(Request(scope)) if "caller" in scope["state"] else b""
             if scope["method"] == "OPTIONS" and origin is not None:
                 await Response(status_code=204)(scope, receive, sending)
             else:
-                await self.app(scope, receive, sending)
+                await self.app(scope, receiving, sending)
         except Exception as error:
             await self._fail(scope, receive, sending, error, record, is_begun=status != GONE)
         finally:
+            self.bodies.give(taken, client)
             route = scope.get("route")
             record.endpoint = getattr(route, "path", None) or (
                 scope["path"] if scope["path"] in self.known_paths else "(none)"

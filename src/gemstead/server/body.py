@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -19,6 +20,44 @@ MAX_BODY_BYTES = 32 << 20
 MAX_DEPTH = 64
 BODY_S = 60.0  # for a whole body to come
 _NESTING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{\]}]', re.DOTALL)
+
+
+class Bodies:
+    """The bytes of the bodies of all requests under way, from their first piece to the end of the answer.
+
+    One client may have half of `most_bytes`, so that nobody's long bodies keep out all others.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._held: Counter[bytes] = Counter()  # by client
+
+    @property
+    def held_bytes(self) -> int:
+        """What they take now."""
+        return self._held.total()
+
+    def take(self, count: int, client: bytes, before: int) -> None:
+        """More bytes of a body that has taken `before`; Refusal 413, or 503 where others have the room."""
+        own = self.most_bytes // 2
+        if before + count > own:
+            raise _too_large(own)
+        if self._held[client] + count > own or self.held_bytes + count > self.most_bytes:
+            raise Refusal(
+                503,
+                f"the bodies of requests under way take {self.held_bytes:,} bytes, {self._held[client]:,} of "
+                f"them yours; the most here are {self.most_bytes:,}, and {own:,} of one client: ask again "
+                "later",
+                code="bodies_full",
+                headers={"Retry-After": "1"},
+            )
+        self._held[client] += count
+
+    def give(self, count: int, client: bytes) -> None:
+        """The request has ended."""
+        self._held[client] -= count
+        if not self._held[client]:
+            del self._held[client]
 
 
 async def read_object(
@@ -39,7 +78,9 @@ async def read_object(
     except TimeoutError:
         message = f"the body did not come within {limit_s:g} s"
         raise Refusal(408, message, code="request_timeout", headers={"Connection": "close"}) from None
-    return parse_object(b"".join(chunks))
+    body = b"".join(chunks)
+    del chunks  # so that it is there once, beside what is read from it
+    return parse_object(body)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

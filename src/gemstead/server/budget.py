@@ -1,8 +1,8 @@
 """How the server's memory is shared out: one ceiling, fixed at the start, and what each model may have of it.
 
-Arithmetic only. Under the ceiling lie the process itself, stored responses, and of every open model its
-weights, its K/V pages (the prefixes kept for reuse are among them) and its working memory. Above: shelf.py
-opens models within it, control.py and metrics.py show it.
+Arithmetic only. Under the ceiling lie the process itself, stored responses, bodies of requests, and of every
+open model its weights, its K/V pages (the prefixes kept for reuse are among them) and its working memory.
+Above: shelf.py opens models within it, control.py and metrics.py show it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gemstead.machine.memory import LEAST_KV_BYTES, available_bytes, resident_by
 from gemstead.server.served import Offer
 
 MOST_RESPONSES_BYTES = 64 << 20
+MOST_BODIES_BYTES = 128 << 20  # four of the longest
 # Of what is free when the server starts; the rest stays for the other programs of the machine.
 SHARE = 0.75
 # Of an open model beside weights, K/V and its forwards: the tokenizer and the grammars' trie, 220 MB for
@@ -39,7 +40,7 @@ class Budget:
         process = resident_bytes()
         largest = max(_needs(offer) for offer in offers)
         if ceiling_bytes is None:  # one model opens as it does elsewhere, even where it will be slow
-            least = process + MOST_RESPONSES_BYTES + largest
+            least = process + MOST_RESPONSES_BYTES + MOST_BODIES_BYTES + largest
             return cls(max(int(available_bytes() * SHARE), least), process, tuple(offers))
         budget = cls(ceiling_bytes, process, tuple(offers))
         for offer in offers:
@@ -57,9 +58,14 @@ class Budget:
         return min(MOST_RESPONSES_BYTES, self.ceiling_bytes // 16)
 
     @property
+    def bodies_bytes(self) -> int:
+        """What the bodies of requests under way may take: half of it as they came, half as what they say."""
+        return min(MOST_BODIES_BYTES, self.ceiling_bytes // 16)
+
+    @property
     def fixed_bytes(self) -> int:
         """What is taken whatever is open."""
-        return self.process_bytes + self.responses_bytes
+        return self.process_bytes + self.responses_bytes + self.bodies_bytes
 
     @property
     def room_bytes(self) -> int:

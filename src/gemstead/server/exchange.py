@@ -36,8 +36,8 @@ class Encoder(Protocol):
 
     media_type: str
 
-    def opening(self) -> bytes:
-        """What goes out before any event."""
+    def opening(self, prompt_tokens: int) -> bytes:
+        """What goes out before any event; the prompt's length is all that is known by then."""
 
     def encode(self, index: int, events: list[Event]) -> bytes:
         """Events of the answer of that index; the last may be its Done."""
@@ -214,7 +214,7 @@ async def _bytes(
             yield encoder.ping()
             await asyncio.wait({beginning}, timeout=PING_S)
         beginning.result()
-        yield encoder.opening()
+        yield encoder.opening(exchange.jobs[0].stream.prompt_tokens)
         async for index, events in merged(exchange.jobs, PING_S):
             if not events:
                 yield encoder.ping()

@@ -95,7 +95,8 @@ _OF_MODELS: dict[str, tuple[str, Callable[[EngineStats], float]]] = {
 
 def memory_of(shelf: Shelf, store: ResponseStore) -> dict[str, int]:
     """Bytes by kind. `kv` is what pages may take, `prefix` the part of it that is kept for reuse;
-    `working` is reserved beside them, `resident` what the system says this process holds of it all."""
+    `working` is reserved beside them, bodies of requests too, `resident` what the system says this process
+    holds of it all."""
     stats = [opened.served.model.stats() for _, opened in shelf.opened]
     working = sum(working_bytes(place.offer) for place, _ in shelf.opened)
     return {
@@ -104,7 +105,7 @@ def memory_of(shelf: Shelf, store: ResponseStore) -> dict[str, int]:
         "kv": sum(s.cache_bytes for s in stats),
         "prefix": sum(s.kept_bytes for s in stats),
         "responses": store.bytes_held,
-        "working": working + shelf.budget.process_bytes,
+        "working": working + shelf.budget.process_bytes + shelf.budget.bodies_bytes,
         "resident": resident_bytes(),
     }
 

@@ -29,7 +29,7 @@ class LineEncoder:
         self.tokens: Tokenizer | None = None
         self._reason = "stop"
 
-    def opening(self) -> bytes:
+    def opening(self, prompt_tokens: int) -> bytes:  # noqa: ARG002
         """A line without text, so that bytes come at once."""
         return self._line({})
 

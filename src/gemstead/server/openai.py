@@ -23,6 +23,7 @@ from gemstead.server.fields import (
     inner,
     need,
     objects,
+    one_of,
     only,
     read,
     record,
@@ -39,10 +40,13 @@ from gemstead.server.openai_messages import (
     MAX_TOOLS,
     MESSAGE,
     TOOL,
+    VERBOSE,
+    VERBOSITY,
     choice_of,
     format_of,
     messages_of,
     tools_of,
+    with_verbosity,
 )
 from gemstead.server.openai_replies import ChatEncoder, TextEncoder, chat_reply, text_reply
 from gemstead.server.refusals import wrong
@@ -84,7 +88,7 @@ _BOTH = {
 CHAT = {
     "messages": Field(
         objects(MAX_MESSAGES, MESSAGE, ("role",), least=1),
-        "the conversation; text, with media as data: URLs only",
+        "the conversation, of text; images, sound and files are refused, and nothing is fetched",
     ),
     **_BOTH,
     "max_completion_tokens": Field(_TOKENS, "the same as max_tokens"),
@@ -100,7 +104,7 @@ CHAT = {
     "modalities": Field(only(["text"]), "text only"),
     "service_tier": Field(only("auto", "default"), "auto or default"),
     "store": Field(only(False), "false only: chat completions are not stored"),
-    "verbosity": Field(only("medium"), "medium only: Gemma has no such setting"),
+    "verbosity": Field(one_of(*VERBOSITY), VERBOSE),
     "metadata": silent(record, "nothing is stored"),
     **HINTS,
     "prediction": silent(record, "the answer is the same without"),
@@ -149,7 +153,7 @@ class Asked:
 def parse_chat(given: dict[str, Any], served: Served) -> Request:
     """A chat completion's checked fields as a Request. A Refusal names the field at fault."""
     check_context(given, served)
-    messages = messages_of(need(given, "messages"))
+    messages = with_verbosity(messages_of(need(given, "messages")), given.get("verbosity"))
     tools = tools_of(given.get("tools", []))
     choice, tools = choice_of(given.get("tool_choice"), tools)
     return Request(

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gemstead.server.fields import (
@@ -71,12 +72,28 @@ HINTS = {
     "prompt_cache_retention": silent(anything, "what was read is kept while there is memory"),
     "prompt_cache_options": silent(anything, "what was read is kept while there is memory"),
 }
+# What `verbosity` asks of the model: Gemma has no setting for it, but does as it is told.
+VERBOSITY = {"low": "Answer briefly.", "medium": "", "high": "Answer at length and in detail."}
+VERBOSE = "low and high put a sentence into the system turn (Answer briefly. Answer at length and in detail.)"
+NO_MEDIA = "this server fetches nothing, and its models are open for text only: leave it out"
 _MEDIA = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 
 
 def messages_of(listed: list[dict[str, Any]]) -> tuple[Message, ...]:
     """The conversation; a Refusal names the message and field at fault."""
     return tuple(_message(entry, f"messages[{i}].") for i, entry in enumerate(listed))
+
+
+def with_verbosity(messages: Sequence[Message], word: str | None) -> tuple[Message, ...]:
+    """The conversation with what `verbosity` asks for at the end of its instructions."""
+    told = VERBOSITY[word or "medium"]
+    if not told:
+        return tuple(messages)
+    first = messages[0]
+    if first.role not in ("system", "developer"):
+        return (Message.system(told), *messages)
+    parts = first.content if isinstance(first.content, tuple) else (TextPart(str(first.content)),)
+    return (replace(first, content=joined([*parts, TextPart(f"\n\n{told}")])), *messages[1:])
 
 
 def _message(entry: dict[str, Any], where: str) -> Message:
@@ -109,7 +126,7 @@ def parts_of(content: Any, where: str) -> str | tuple[Part, ...]:
         elif kind in _MEDIA:
             parts.append(_media(part, kind, here))
         else:
-            raise wrong(here, f"{here}.type is {str(kind)[:40]!r}; allowed are text, {', '.join(_MEDIA)}")
+            raise wrong(here, f"{here}.type is {str(kind)[:40]!r}, allowed is text; {NO_MEDIA}")
     return joined(parts)
 
 
@@ -126,7 +143,7 @@ def _media(part: dict[str, Any], kind: str, where: str) -> MediaPart:
         return MediaPart("audio", decoded(text(inner.get("data"), f"{where}.data"), where))
     url = inner.get("url") if isinstance(inner, dict) else inner
     if kind not in ("image_url", "video_url") or not isinstance(url, str) or not url.startswith("data:"):
-        raise wrong(where, f"{where} must carry its bytes as a data: URL; this server fetches nothing")
+        raise wrong(where, f"{where} is no data: URL; {NO_MEDIA}")
     return MediaPart("image" if kind == "image_url" else "video", decoded(url.partition(",")[2], where))
 
 

@@ -31,7 +31,7 @@ class ChatEncoder:
         self.tokens: Tokenizer | None = None
         self._begun: set[tuple[int, int]] = set()  # (answer, call) whose id and name went out
 
-    def opening(self) -> bytes:
+    def opening(self, prompt_tokens: int) -> bytes:  # noqa: ARG002
         """The role, of every answer, before any work."""
         return b"".join(self._chunk(i, {"role": "assistant", "content": ""}) for i in range(self._n))
 
@@ -102,7 +102,7 @@ class TextEncoder(ChatEncoder):
         self.echo = prompt
         self._written = [len(prompt)] * self._n
 
-    def opening(self) -> bytes:
+    def opening(self, prompt_tokens: int) -> bytes:  # noqa: ARG002
         """The prompt where it is wanted back; a comment otherwise, so that bytes come at once."""
         if not self.echo:
             return b": ready\n\n"

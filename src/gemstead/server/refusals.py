@@ -59,14 +59,22 @@ def refusal_of(error: Exception) -> Refusal:
         match = _FIELD.match(str(error))
         return Refusal(400, str(error), param=match[1] if match else None, code="invalid_value")
     if isinstance(error, ContextError):
-        return Refusal(400, str(error), code="context_length_exceeded")
+        return Refusal(400, _shorten(error, "context"), code="context_length_exceeded")
     if isinstance(error, CeilingError):
-        return Refusal(413, str(error), code="memory_exceeded")
+        return Refusal(413, _shorten(error, "memory"), code="memory_exceeded")
     if isinstance(error, CapacityError):
         return Refusal(503, str(error), code="no_capacity", headers={"Retry-After": "5"})
     if isinstance(error, GemsteadError):
         return Refusal(500, str(error), code="model_failed")
     return Refusal(500, f"this is a bug in gemstead: {type(error).__name__}", code="internal_error")
+
+
+def _shorten(error: CapacityError, what: str) -> str:
+    """What was seen, and what the one who asks can do; only who starts the server can give it more."""
+    return (
+        f"{error.seen}; send less: fewer messages, or fewer and shorter tools. Who runs this server may have "
+        f"started it with less {what} than is possible"
+    )
 
 
 def body_of(refusal: Refusal, dialect: Dialect) -> dict[str, Any]:

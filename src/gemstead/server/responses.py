@@ -43,12 +43,15 @@ from gemstead.server.openai_messages import (
     HINTS,
     MAX_MESSAGES,
     MAX_TOOLS,
+    VERBOSE,
+    VERBOSITY,
     arguments_of,
     choice_of,
     format_of,
     parts_of,
     tool_of,
     unique,
+    with_verbosity,
 )
 from gemstead.server.refusals import Refusal, wrong
 from gemstead.server.responses_replies import ResponseEncoder
@@ -60,7 +63,7 @@ from gemstead.types import Message, Request, Tool, ToolCall
 
 _INCLUDED = ("message.output_text.logprobs", "reasoning.encrypted_content")
 
-_TEXT = {"format": Field(record, ""), "verbosity": Field(only("medium"), "")}
+_TEXT = {"format": Field(record, ""), "verbosity": Field(one_of(*VERBOSITY), "")}
 _REASONING = {
     "effort": Field(one_of(*EFFORT_WORDS), ""),
     "summary": Field(anything, ""),
@@ -83,7 +86,10 @@ RESPONSES = {
     "tools": Field(objects(MAX_TOOLS, _TOOL, ("type", "name")), f"up to {MAX_TOOLS} functions; {CALLS_FIT}"),
     "tool_choice": Field(anything, "auto, none, required, one function, or allowed_tools"),
     "parallel_tool_calls": Field(flag, "false: one call at most"),
-    "text": Field(inner(_TEXT), "format: text, json_object or json_schema; the answer cannot but fit"),
+    "text": Field(
+        inner(_TEXT),
+        f"format: text, json_object or json_schema; the answer cannot but fit. verbosity: {VERBOSE}",
+    ),
     "reasoning": Field(
         inner(_REASONING), "effort: none, minimal, low, medium or high; xhigh and max are high"
     ),
@@ -134,14 +140,15 @@ def parse(given: dict[str, Any], items: list[Any], served: Served) -> Request:
         sampling = replace(sampling, logprobs=given.get("top_logprobs", 0))
     elif given.get("top_logprobs"):
         raise wrong("top_logprobs", f"top_logprobs needs {_INCLUDED[0]} in include")
+    told = read(given.get("text", {}), _TEXT, "text.")
     return Request(
-        messages=tuple(messages),
+        messages=with_verbosity(messages, told.get("verbosity")),
         tools=tools,
         sampling=sampling,
         thinking=served.thinking if word is None else effort(word),
         tool_choice=choice,
         parallel_tool_calls=given.get("parallel_tool_calls", True),
-        output=format_of(read(given.get("text", {}), _TEXT, "text.").get("format")),
+        output=format_of(told.get("format")),
     )
 
 

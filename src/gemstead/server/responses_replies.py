@@ -59,7 +59,7 @@ class ResponseEncoder:
             "usage": None,
         }
 
-    def opening(self) -> bytes:
+    def opening(self, prompt_tokens: int) -> bytes:  # noqa: ARG002
         """The response as it begins, before any work."""
         return self._whole("response.created") + self._whole("response.in_progress")
 

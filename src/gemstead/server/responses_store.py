@@ -37,6 +37,8 @@ class ResponseStore:
     def __init__(self, path: Path | None = None, max_bytes: int = MAX_STORED_BYTES) -> None:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
+        if path is not None:
+            path.touch(0o600)  # a new file is for its owner's eyes: it holds what was said
         self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._database.execute(_SCHEMA)
         self._bytes = int(self._database.execute("SELECT TOTAL(bytes) FROM responses").fetchone()[0])

@@ -34,6 +34,10 @@ class Steps(Protocol):
 class Polled(Protocol):
     """What the thread needs of a session's stream."""
 
+    @property
+    def prompt_tokens(self) -> int:
+        """How long the prompt is."""
+
     def poll(self) -> list[Event]:
         """The events that are ready."""
 

@@ -7,7 +7,7 @@ opens and closes them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -56,6 +56,12 @@ class AdapterOffer:
     nbytes: int = 0
     parameters: int = 0
     digest: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names it answers to."""
+        return (self.name, *self.aliases)
 
     @property
     def held_bytes(self) -> int:
@@ -86,11 +92,16 @@ class Offer:
     @property
     def names(self) -> tuple[str, ...]:
         """All names it answers to."""
-        return (self.name, *self.aliases, *(one.name for one in self.adapters))
+        return (self.name, *self.aliases, *(name for one in self.adapters for name in one.names))
+
+    def called(self, names: Mapping[str, Listing[str]]) -> Offer:
+        """The same, with the aliases of the model and of its adapters by their names."""
+        adapters = tuple(replace(one, aliases=tuple(names[one.name])) for one in self.adapters)
+        return replace(self, aliases=tuple(names[self.name]), adapters=adapters)
 
     def adapter(self, name: str) -> AdapterOffer | None:
         """What answers to a name beside the model itself; None for the model's own names."""
-        return next((one for one in self.adapters if one.name == name), None)
+        return next((one for one in self.adapters if name in one.names), None)
 
 
 @dataclass(frozen=True)
