@@ -1,8 +1,8 @@
 """What `gemstead plan` predicts beside what is measured: memory and speed, one random model at a time.
 
-For each variant and format: writes the model with random weights, asks `gemstead bench` for its speed and a
-process of its own for the memory of one whole conversation, compares, deletes the files, and keeps the row in
-plan_check.csv, from which `just gen` makes the table of docs/guides/plan.md. Needs disk for one model twice.
+For each variant and format: writes the model with random weights, probes the machine and asks `gemstead bench`
+for the speed in turn (medians count), and a process of its own for the memory of one whole conversation, compares,
+deletes the files, and keeps the row in plan_check.csv, from which `just gen` makes the table of docs/guides/plan.md. Needs disk for one model twice.
 
     python bench/plan_check.py [VARIANT:FORMAT ...] [--context N] [--file VARIANT:FORMAT=PATH] [--dry-run]
 """
@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median
 
 from history import ROOT, commit
 
@@ -29,7 +30,7 @@ from gemstead.backend.native.cores import usable_cores
 from gemstead.machine.fit import Load, file_bytes, footprint, kv_needed, packed_file_bytes
 from gemstead.machine.plan import FORMATS, plan
 from gemstead.machine.probe import this_machine
-from gemstead.machine.rates import Rates, measured_rates
+from gemstead.machine.rates import measured_rates
 from gemstead.machine.speed import Speed
 from gemstead.spec.tensors import text_tensors
 from gemstead.spec.variants import VARIANTS
@@ -124,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--folder", type=Path, help="where the random models are written; default: a temporary one"
     )
     parser.add_argument("--vocab", type=Path, help="give the random models the vocabulary of this GGUF")
+    parser.add_argument("--rounds", type=int, default=3, help="probe and measure so often, in turn")
     parser.add_argument("--dry-run", action="store_true", help="print only; keep no row")
     given = parser.parse_args(argv)
     kept = dict(word.split("=", 1) for word in given.file)
@@ -167,12 +169,14 @@ def check(
         make = [sys.executable, str(ROOT / "bench/make_random.py"), variant, name, path]
         make += [] if given.vocab is None else ["--vocab", str(given.vocab)]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-    first = measured_rates(threads)
-    told = told_by_bench(path, threads, environment)
-    rates = better(first, measured_rates(threads))
     load = Load(context, 1, threads, has_text=False)
+    rates, told = [], []
+    for _ in range(given.rounds):  # in turn: a slow minute of the machine falls on both
+        rates.append(measured_rates(threads))
+        told.append(told_by_bench(path, threads, environment))
     held = conversation(path, context, kv_needed(spec, load), environment)
-    speed = Speed(spec, formats, kv_bytes_per_token(spec, "f16"), rates)
+    rates.append(measured_rates(threads))
+    speeds = [Speed(spec, formats, kv_bytes_per_token(spec, "f16"), one) for one in rates]
     return Row(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         commit=commit(),
@@ -183,21 +187,16 @@ def check(
         context=context,
         p_bytes=footprint(spec, formats, load).total,
         m_bytes=int(held["peak_bytes"]),
-        p_prefill=PROMPT / speed.prompt_s(PROMPT),
-        m_prefill=told["prefill"],
-        p_decode=speed.decode_tok_s(NEW_TOKENS // 4),
-        m_decode=told["decode"],
-        p_deep_prompt_s=speed.prompt_s(context - NEW_TOKENS - 1),
+        p_prefill=median(PROMPT / speed.prompt_s(PROMPT) for speed in speeds),
+        m_prefill=median(one["prefill"] for one in told),
+        p_decode=median(speed.decode_tok_s(NEW_TOKENS // 4) for speed in speeds),
+        m_decode=median(one["decode"] for one in told),
+        p_deep_prompt_s=median(speed.prompt_s(context - NEW_TOKENS - 1) for speed in speeds[-2:]),
         m_deep_prompt_s=held["prompt_s"],
-        bytes_s=rates.bytes_s,
-        int8_s=rates.int8_s,
-        others=told["others"],
+        bytes_s=median(one.bytes_s for one in rates),
+        int8_s=median(one.int8_s for one in rates),
+        others=median(one["others"] for one in told),
     )
-
-
-def better(one: Rates, two: Rates) -> Rates:
-    """The larger of the readings before and after: the machine, not its neighbours."""
-    return max((one, two), key=lambda rates: rates.int8_s * rates.bytes_s)
 
 
 def told_by_bench(path: str, threads: int, environment: Mapping[str, str]) -> dict[str, float]:

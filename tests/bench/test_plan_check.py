@@ -10,7 +10,7 @@ import pytest
 
 
 def given(context):
-    return SimpleNamespace(context=context, threads=1, vocab=None)
+    return SimpleNamespace(context=context, threads=1, vocab=None, rounds=1)
 
 
 @pytest.fixture(scope="module")
