@@ -10,6 +10,7 @@ from gemstead.machine import memory
 from gemstead.machine.memory import (
     address_limit,
     address_room,
+    anonymous_bytes,
     available_bytes,
     container_room,
     kv_ceiling,
@@ -77,6 +78,28 @@ def test_the_tightest_group_counts_and_version_1_too(tmp_path):
         "4:memory:/a/b",
     )
     assert container_room(root) == 2500
+
+
+def test_version_2_beside_version_1_and_where_a_group_is_slowed_down(tmp_path):
+    at = "sys/fs/cgroup/unified/box/"
+    root = group(
+        tmp_path,
+        {
+            f"{at}memory.max": "9000\n",
+            f"{at}memory.high": "8000\n",
+            f"{at}memory.current": "3000\n",
+            f"{at}memory.stat": "inactive_file 0\nactive_file 0\n",
+        },
+        "4:memory:/\n0::/box/inner",
+    )
+    assert container_room(root) == 5000
+
+
+def test_what_is_held_beside_files():
+    block = bytearray(64 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    assert 64 << 20 < anonymous_bytes() <= peak_bytes()
+    del block
 
 
 def test_no_limit(tmp_path):

@@ -20,7 +20,7 @@ from gemstead.weights.formats import get
 
 # A process with a model open and nothing computed: Python, numpy, the core; for each token of the vocabulary
 # the file's header; and what a tokenizer adds. Measured with 4,096 and 262,144 tokens, Linux, 2026-11-26.
-_PROGRAM_BYTES, _HEADER_BYTES_A_TOKEN, _TEXT_BYTES_A_TOKEN = 52 << 20, 190, 145
+PROGRAM_BYTES, _HEADER_BYTES_A_TOKEN, _TEXT_BYTES_A_TOKEN = 52 << 20, 190, 145
 # What such a process has mapped beside the model's files and K/V (VmSize), and what a thread may add.
 _PROGRAM_ADDRESSES, _THREAD_ADDRESSES = 300 << 20, 136 << 20
 _LOGITS_COPIES = 3
@@ -110,7 +110,7 @@ def footprint(
         work=work_bytes(spec, every, work) + logits,
         media=media_bytes,
         drafter=0 if drafter is None else _drafter_bytes(drafter),
-        program=_PROGRAM_BYTES + a_token * spec.vocab_size,
+        program=PROGRAM_BYTES + a_token * spec.vocab_size,
     )
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gemstead.errors import ConfigError
+from gemstead.machine.fit import PROGRAM_BYTES
 from gemstead.machine.gpus import Gpu, gpus
-from gemstead.machine.memory import address_limit, available_bytes, container_room
+from gemstead.machine.memory import address_limit, anonymous_bytes, available_bytes, container_room
 from gemstead.machine.probe import core_kinds, this_machine
 from gemstead.machine.quiet import QUIET_SHARE, Watch
 from gemstead.machine.rates import Rates, derived_rates, measured_rates
@@ -51,7 +52,9 @@ class Host:
 def this_host(models: Path, threads: int | None = None) -> Host:
     """The machine this runs on; `models` is the folder where models are kept."""
     found, watch = this_machine(), Watch()
-    free, room, mapped = available_bytes(), container_room(), address_limit()
+    # The program that will run the model is counted with it; one such program is running: this one.
+    free = available_bytes() + min(anonymous_bytes(), PROGRAM_BYTES)
+    room, mapped = container_room(), address_limit()
     rates = measured_rates(threads or found.cores)
     others = watch.others()
     notes = []

@@ -56,11 +56,20 @@ def container_room(root: Path = _ROOT) -> int | None:
     return min(rooms, default=None)
 
 
-# Version 2 and version 1: the limit, what is used, and of that the pages of files.
+# Version 2 and version 1: the limit, what is used, and of that the pages of files. Above memory.high nobody
+# is killed, but everything waits.
 _GROUP_FILES = (
     ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory.high", "memory.current", ("inactive_file", "active_file")),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
 )
+
+
+def anonymous_bytes() -> int:
+    """What this process holds of memory beside the pages of files; 0 where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/status").read_text("ascii").split("RssAnon:")[1].split()[0]) * 1024
+    return 0
 
 
 def address_limit() -> int | None:
