@@ -14,6 +14,7 @@ from gemstead.machine.memory import (
     available_bytes,
     container_room,
     kv_ceiling,
+    missing_bytes,
     peak_bytes,
     total_bytes,
 )
@@ -129,3 +130,12 @@ def test_the_ceiling_for_keys_and_values(monkeypatch):
     assert kv_ceiling(replace(can, free_bytes=1_000_000_000), None) == 500_000_000
     monkeypatch.setattr(memory, "address_room", lambda: 2_000_000_000)
     assert kv_ceiling(can, None) == 1_000_000_000
+
+
+def test_what_weights_lack(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000)
+    monkeypatch.setattr(memory, "anonymous_bytes", lambda: 300)
+    can = Capabilities("x", VARIANTS["e2b"], None, (24576, 12288), weights_bytes=1_500)
+    assert missing_bytes(can) == 200
+    assert missing_bytes(replace(can, weights_bytes=1_300)) == 0
+    assert missing_bytes(replace(can, free_bytes=7)) == 0

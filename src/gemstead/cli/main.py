@@ -143,7 +143,11 @@ def explain(error: Exception) -> tuple[str, str | None]:
     if isinstance(error, click.ClickException):
         return error.format_message(), None
     if isinstance(error, MemoryError):
-        return "out of memory", "use a smaller model or a smaller --context, or close other programs"
+        from gemstead.machine.memory import address_limit  # loads numpy: only who has failed pays
+
+        limit = address_limit()
+        raised = "" if limit is None else f"raise ulimit -v ({limit:,} bytes, files counted), or "
+        return "out of memory", f"{raised}use a smaller model or a smaller --context, or close other programs"
     if isinstance(error, OSError):
         return str(error), None
     return (

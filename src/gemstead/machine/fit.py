@@ -7,7 +7,7 @@ takes is measured. Above: plan.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from gemstead.backend.native.backend import kv_bytes_per_token
@@ -57,9 +57,12 @@ class Load:
     has_text: bool = True
 
 
-def kv_needed(spec: ModelSpec, load: Load) -> int:
-    """The least ceiling under which the engine cuts pages for all users' whole contexts at once."""
-    per_token = kv_bytes_per_token(spec, load.kv)
+def kv_needed(spec: ModelSpec, load: Load, per_token: Sequence[int] | None = None) -> int:
+    """The least ceiling under which the engine cuts pages for all users' whole contexts at once.
+
+    `per_token`: what a backend's Capabilities say; None: the native engine's.
+    """
+    per_token = per_token or kv_bytes_per_token(spec, load.kv)
     options = EngineOptions()
     context = min(load.context_tokens, spec.max_position_embeddings)
 

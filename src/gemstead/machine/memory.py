@@ -95,6 +95,13 @@ def kv_ceiling(can: Capabilities, context: int | None) -> int:
     return kv_share(free if room is None else min(free, room), useful_memory(can, context))
 
 
+def missing_bytes(can: Capabilities) -> int:
+    """How much more than there is the weights of an open model take; 0 or less where they fit."""
+    if can.free_bytes is not None:  # they are in another memory, and fit it
+        return 0
+    return can.weights_bytes - available_bytes() - anonymous_bytes()  # of which they may be a part already
+
+
 def useful_memory(can: Capabilities, context: int | None) -> int:
     """The K/V that can be put to use: see MOST_CONTEXTS."""
     tokens = min(context or can.spec.max_position_embeddings, can.spec.max_position_embeddings)
