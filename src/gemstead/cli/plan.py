@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import click
 
-from gemstead.cli.options import kv_option
+from gemstead.cli.options import kv_option, wrong_usage
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
 from gemstead.engine.options import EngineOptions
-from gemstead.machine.host import Host, machines
+from gemstead.machine.host import Host, host_of, machines
 from gemstead.machine.on_gpu import what_is_missing
 from gemstead.machine.plan import ANSWER_TOKENS, PROMPT_TOKENS, TASKS, Choice, Plan
 from gemstead.machine.plan import plan as make_plan
@@ -54,8 +54,10 @@ def plan(
     comfortable. Nothing is downloaded.
     """
     screen = Screen()
+    with wrong_usage():
+        host = host_of(machine) if machine else None
     with screen.waiting("measuring this machine"):
-        made = make_plan(context, users, task, machine, kv, drafter)
+        made = make_plan(context, users, task, host, kv, drafter)
     width = min(_WIDE, shutil.get_terminal_size().columns)
     click.echo(json.dumps(made.as_json(), ensure_ascii=False) if as_json else lines(made, width))
     if not made.fits:
