@@ -60,7 +60,7 @@ def test_json(gem):
 
 def test_a_wrong_machine_is_one_line(gem):
     ran = gem("plan", "--for", "a big one")
-    assert ran.code == 1
+    assert ran.code == 2
     assert ran.err.startswith("error: cannot plan for 'a big one'")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from gemstead.cli.screen import complain, quiet_stdout
-from gemstead.errors import CapacityError, GemsteadError, InputError
+from gemstead.errors import CapacityError, GemsteadError
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -120,9 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except click.UsageError as error:
         complain(error.format_message(), usage_hint(error))
-        return USAGE
-    except InputError as error:  # asked for what cannot be: a --schema, a --regex, a prompt
-        complain(str(error))
         return USAGE
     except BrokenPipeError:
         quiet_stdout()

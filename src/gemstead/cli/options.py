@@ -17,7 +17,7 @@ import click
 
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
-from gemstead.errors import ConfigError, InputError
+from gemstead.errors import ConfigError, GemsteadError, InputError
 from gemstead.types import EFFORTS, KV_FORMATS, MOST_THREADS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ class Memory(click.ParamType[int]):
 
 
 @contextmanager
-def wrong_usage() -> Iterator[None]:
-    """For reading an option's value: a ConfigError from it is wrong usage, not a failure of the run."""
+def wrong_usage(kind: type[GemsteadError] = ConfigError) -> Iterator[None]:
+    """For reading an option's value: an error of this kind is wrong usage, not a failure of the run."""
     try:
         yield
-    except ConfigError as error:
+    except kind as error:
         raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
 
 

@@ -1,7 +1,8 @@
 """Whether the files of a model are the ones they should be: there, as long, and with the right SHA-256.
 
-What is right is said by gemstead's manifest, by the file's own name in the caches of Ollama and Hugging Face,
-or for pebble by the file beside it. Where nobody says it, the hash is only told. Neighbours: local.py, manifest.py; above: cli/verify.py.
+What is right is said by gemstead's manifest, by the file's own name in the caches of Ollama and Hugging Face, or
+for pebble by the file beside it. Where nobody says it, the hash is only told. Neighbours: local.py, manifest.py;
+above: cli/verify.py.
 """
 
 from __future__ import annotations
