@@ -1,18 +1,18 @@
 """Whether the files of a model are the ones they should be: there, as long, and with the right SHA-256.
 
-What is right is said by gemstead's manifest, by the file's own name in the caches of Ollama and Hugging Face, or
-for pebble by the file beside it. Where nobody says it, the hash is only told. Neighbours: local.py, manifest.py;
-above: cli/verify.py.
+What is right is said by gemstead's manifest, by the file's own name in the caches of Ollama and Hugging Face,
+or by a .sha256 beside it, as pebble has one. Where nobody says it, the hash is only told. Neighbours:
+local.py, manifest.py; above: cli/verify.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemstead import pebble
 from gemstead.hub.local import LocalModel, scan
 from gemstead.hub.manifest import read_manifest, sha256_of
 
@@ -52,9 +52,11 @@ def check_files(
 
 
 def _known_hash(file: Path) -> str | None:
-    """The hash that a cache has named the file by, or that came with gemstead."""
-    if file.resolve() == pebble.path().resolve():
-        return pebble.sha256()
+    """The hash that a cache has named the file by, or that a .sha256 beside it says (as sha256sum writes)."""
+    with suppress(OSError, ValueError):
+        words = file.with_suffix(".sha256").read_text("utf-8").split()
+        if len(words) == 2 and words[1].lstrip("*") == file.name and re.fullmatch("[0-9a-f]{64}", words[0]):
+            return words[0]
     match = _NAMED_BY_HASH.fullmatch(file.resolve().name)
     return match[1] if match else None
 

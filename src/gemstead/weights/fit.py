@@ -26,7 +26,8 @@ def _inside_first(values: Floats) -> Floats:
 def _relative(weights: Floats) -> Floats:
     """The weights of each block over a power of two, so that the largest lies around 1: only what they are to
     each other counts, and the sums of large ones would be infinite."""
-    return np.ldexp(weights, -np.frexp(weights.max(axis=0))[1])
+    relative: Floats = np.ldexp(weights, -np.frexp(weights.max(axis=0))[1])
+    return relative
 
 
 def best_symmetric(values: Floats, weights: Floats, half: int) -> Floats:
