@@ -41,21 +41,31 @@ PROMPT, NEW_TOKENS = 512, 32  # as machine/measure.py has them
 MEMORY_GOAL, SPEED_GOAL = 0.05, 0.20
 _SPARE_DISK_BYTES = 3 << 30
 
-# One whole conversation in a process of its own, no token twice.
+# One whole conversation in a process of its own, no token twice. memory 0: what the engine sets aside itself;
+# text 1: with the tokenizer, as in a chat.
 CONVERSATION = """
 import json, random, sys, time
 import gemstead
 from gemstead.machine.memory import peak_bytes
-path, context, memory, new = sys.argv[1], *map(int, sys.argv[2:5])
-with gemstead.open(path, context=context, memory=memory) as model:
-    ids = random.Random(0).sample(range(1000, model.spec.vocab_size), context - new - 1)
+path, context, memory, new, text = sys.argv[1], *map(int, sys.argv[2:6])
+def from_disk():
+    try:
+        return int(open("/proc/self/io").read().split("\\nread_bytes:")[1].split()[0])
+    except (OSError, IndexError):  # not Linux
+        return 0
+with gemstead.open(path, context=context, memory=memory or None) as model:
+    if text:
+        model.tokenizer.encode("Hello")
+    ids = random.Random(0).sample(range(model.spec.vocab_size // 4, model.spec.vocab_size), context - new - 1)
     greedy = dict(temperature=0.0)
     model.generate(ids[:64], gemstead.SamplingParams(max_tokens=1, **greedy))
     start = time.perf_counter()
     model.generate(ids, gemstead.SamplingParams(max_tokens=1, **greedy))
-    prompt_s = time.perf_counter() - start
+    prompt_s, read = time.perf_counter() - start, from_disk()
     model.generate(ids, gemstead.SamplingParams(max_tokens=new, **greedy))
-print(json.dumps({"peak_bytes": peak_bytes(), "prompt_s": prompt_s}))
+    decode_s, read = time.perf_counter() - start - prompt_s, from_disk() - read
+print(json.dumps({"peak_bytes": peak_bytes(), "prompt_s": prompt_s, "decode_s": decode_s,
+                  "read_bytes": read}))
 """
 
 
@@ -220,7 +230,7 @@ def told_by_bench(path: str, threads: int, environment: Mapping[str, str]) -> di
 
 def conversation(path: str, context: int, memory: int, environment: Mapping[str, str]) -> dict[str, float]:
     """The most memory that one whole conversation took, and how long its prompt."""
-    words = [path, str(context), str(memory), str(NEW_TOKENS)]
+    words = [path, str(context), str(memory), str(NEW_TOKENS), "0"]
     ran = subprocess.run(
         [sys.executable, "-c", CONVERSATION, *words],
         check=True,

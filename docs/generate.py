@@ -25,7 +25,7 @@ FOLDERS = {
     "examples/": "short programs, all run by the tests",
     "docs/": "MODEL.md explains Gemma 4 from scratch; architecture.md this code; guides/, adr/",
     "tests/": "mirrors src/; parity/ golden/ fuzz/ house/ docs/ cut across",
-    "bench/": "speed over time and beside others: run.py, peer.py, plan_check.py, history.csv, LOG.md",
+    "bench/": "speed, and plans held to their word: run.py, peer.py, plan_check.py, limits.py, history.csv",
     "justfile": "the ten words: setup check test kernels parity bench docs gen golden fix",
 }
 

@@ -414,6 +414,16 @@ def test_a_template_of_a_stranger_is_a_note(tmp_path):
             )
 
 
+def test_weights_that_do_not_stay_in_memory_are_a_note(monkeypatch):
+    with gemstead.open("pebble", memory="20MB") as model:
+        assert model.note is None
+        held = model.stats().weights_bytes
+    monkeypatch.setattr("gemstead.machine.memory.available_bytes", lambda: 0)
+    monkeypatch.setattr("gemstead.machine.memory.anonymous_bytes", lambda: held - 2_000_000)
+    with gemstead.open("pebble", memory="20MB") as model:
+        assert "0.0 GB more than is free: they are read from the disk again" in model.note
+
+
 @pytest.mark.parametrize("path", ["", " ", None, 3])
 def test_what_names_no_model(path):
     with pytest.raises(ConfigError, match="names no model"):

@@ -9,6 +9,7 @@ at. Reads what train.py and vocab.py wrote; pebble.gguf lands in the package unl
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def main() -> None:
         vocabulary=vocabulary,
         metadata=ABOUT | SAMPLING,
     )
+    digest = hashlib.sha256(arguments.out.read_bytes()).hexdigest()  # gemstead verify compares
+    arguments.out.with_suffix(".sha256").write_text(f"{digest}  {arguments.out.name}\n", "ascii")
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
 
 

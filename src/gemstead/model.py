@@ -29,7 +29,7 @@ from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
 from gemstead.hub.names import looks_like_name
-from gemstead.machine.memory import kv_ceiling
+from gemstead.machine.memory import kv_ceiling, missing_bytes
 from gemstead.session import Session
 from gemstead.spec.model import DrafterSpec, ModelSpec
 from gemstead.text.template import NEWEST, recognise
@@ -111,7 +111,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
             prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
-        notes = [_about_template(store), _about_encoders(opened)]
+        notes = [_about_template(store), _about_encoders(opened), _about_memory(can)]
         if backend == "auto" and (reason := why_slow(store)) is not None:
             notes.append(f"the fast engine {reason}; computing with numpy, which is slow")
         model.note = "; ".join(note for note in notes if note) or None
@@ -335,6 +335,17 @@ def _about_template(store: Store) -> str | None:
     if template is None or template.known:
         return None
     return f"the model carries {template.name}; prompts follow Google's newest, {template.generation}"
+
+
+def _about_memory(can: Capabilities) -> str | None:
+    """A warning where the weights do not stay in memory: the system does not say so, it crawls."""
+    missing = missing_bytes(can)
+    if missing <= 0:
+        return None
+    return (
+        f"the weights take {can.weights_bytes / 1e9:.1f} GB, {missing / 1e9:.1f} GB more than is free: they "
+        "are read from the disk again for every token; gemstead plan says what fits"
+    )
 
 
 def _found(path: str | Path) -> str | Path:

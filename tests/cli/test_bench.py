@@ -107,7 +107,7 @@ def test_a_plot_without_matplotlib_fails_first(gem, path, tmp_path, monkeypatch)
 def test_a_plot_into_no_folder_fails_first(gem, path, tmp_path):
     pytest.importorskip("matplotlib", reason="--plot needs matplotlib")
     ran = bench(gem, path, "--plot", str(tmp_path / "none" / "speed.png"))
-    assert ran.code == 1
+    assert ran.code == 2
     assert "does not exist" in ran.err
 
 
@@ -134,6 +134,6 @@ def test_numbers_keep_three_digits():
 
 def test_a_picture_of_no_known_kind_is_refused_before_anything_is_measured(gem, tmp_path):
     ran = gem("bench", "--quick", "--plot", str(tmp_path / "b.xyz"))
-    assert ran.code == 1
+    assert ran.code == 2
     assert "must end in .png, .svg, .pdf" in ran.err
     assert ran.out == ""

@@ -77,9 +77,12 @@ def test_pebble_keeps_to_them(gem, args, check):
 
 def test_what_cannot_be_kept_is_named(gem):
     ran = gem("run", "-m", "pebble", "--schema", '{"not": {}}', "hi")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "not" in ran.err
     assert "Traceback" not in ran.err
+    ran = gem("run", "-m", "pebble", "--regex", "(", "hi")
+    assert ran.code == 2
+    assert "unclosed group" in ran.err
 
 
 def test_a_form_is_kept_where_the_model_would_only_call(gem, fake, script):

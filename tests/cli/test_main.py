@@ -69,6 +69,12 @@ def test_a_prompt_with_a_dash_gets_its_hint(gem, fake):
     assert "comes after --" in gem("run", "-5 + 3?").err
 
 
+def test_no_memory_under_an_address_limit_names_it(gem, fake, monkeypatch):
+    fake([MemoryError()])
+    monkeypatch.setattr("resource.getrlimit", lambda _: (3_000_000, 3_000_000))
+    assert "hint: raise ulimit -v (3,000,000 bytes, files counted), or use a smaller" in gem("run", "hi").err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

@@ -60,7 +60,7 @@ def test_json(gem):
 
 def test_a_wrong_machine_is_one_line(gem):
     ran = gem("plan", "--for", "a big one")
-    assert ran.code == 1
+    assert ran.code == 2
     assert ran.err.startswith("error: cannot plan for 'a big one'")
 
 
@@ -82,8 +82,26 @@ def test_gpus_kinds_of_cores_and_notes_are_shown():
     )
     out = lines(plan(machine=host), 120)
     assert "(4 + 4 of different speed), avx2" in out
-    assert "GPU: NVIDIA Test, 79.0 GB free; the figures below are the processor's" in out
+    assert "GPU: NVIDIA Test, 79.0 GB of 80.0 GB free; the table below is the processor's" in out
     assert "Note: a container or control group limits the memory." in out
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_the_gpu_has_room_for(monkeypatch, width):
+    gpu = Gpu("NVIDIA Test", 24_000_000_000, 23_000_000_000, 1e12)
+    made = plan(machine=replace(host_of(LAPTOP), gpus=(gpu,)))
+    monkeypatch.setattr("gemstead.cli.plan.what_is_missing", lambda: "pip install something")
+    printed = lines(made, width).split("\n")
+    assert max(map(len, printed)) <= width
+    out = " ".join(" ".join(printed).split())
+    assert "free, reads at most 1,000 GB/s; the table below is the processor's" in out
+    assert "On the GPU with --backend torch, in bf16: e2b 4.6 GB, at most " in out
+    assert "31b does not fit: " in out
+    assert "To use the GPU: pip install something" in out
+    monkeypatch.setattr("gemstead.cli.plan.what_is_missing", lambda: None)
+    assert "To use the GPU" not in lines(made, width)
+    assert "GPU" not in lines(plan(machine=LAPTOP), width)
+    assert [one["fits"] for one in made.as_json()["on_gpu"]] == [True, True, False, False, False]
 
 
 def test_figures_have_few_digits():

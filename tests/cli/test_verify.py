@@ -25,13 +25,24 @@ def test_pebble_is_sound(gem):
     assert ran.out.splitlines()[-1] == f"{pebble.path()} is sound"
     found = states(gem("verify", "pebble", "--json"))
     assert found == {
-        "files": "note",
+        "files": "ok",
         "tensors": "ok",
         "values": "ok",
         "template": "note",
         "vocabulary": "ok",
         "computes": "ok",
     }
+
+
+def test_a_pebble_that_is_another(gem, tmp_path, monkeypatch):
+    path = tmp_path / "pebble.gguf"
+    path.write_bytes(pebble.path().read_bytes()[:-1] + b"!")
+    said = pebble.path().with_suffix(".sha256").read_text()
+    path.with_suffix(".sha256").write_text(said)
+    monkeypatch.setattr(pebble, "path", lambda: path)
+    ran = gem("verify", "pebble")
+    assert ran.code == 1
+    assert f"and should have {said.split()[0]}" in ran.out
 
 
 def test_a_pulled_model_by_name_and_one_changed_byte(hub, gem):

@@ -71,3 +71,21 @@ def test_a_model_is_found_by_its_path(tmp_path, monkeypatch):
     (tmp_path / "mine.gguf").write_bytes(pebble.path().read_bytes())
     assert local_model(tmp_path / "mine.gguf").name == "mine"
     assert local_model(pebble.path()) is None
+
+
+def test_a_hash_beside_the_file_is_the_one_it_should_have(tmp_path):
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"x")
+    right = hashlib.sha256(b"x").hexdigest()
+    for said, expected in (
+        (f"{right}  m.gguf\n", right),
+        (f"{right} *m.gguf", right),
+        (f"{right}  other.gguf\n", None),
+        ("not a hash  m.gguf", None),
+        ("", None),
+    ):
+        (tmp_path / "m.sha256").write_text(said)
+        (check,) = check_files((file,), None, ignore)
+        assert (check.expected, check.fault) == (expected, None)
+    (tmp_path / "m.sha256").write_text(f"{'0' * 64}  m.gguf\n")
+    assert "should have" in check_files((file,), None, ignore)[0].fault

@@ -21,6 +21,10 @@ int nvmlDeviceGetMemoryInfo(void* d, memory* m) {
     m->total = 80000000000ull; m->free = 79000000000ull; m->used = 1000000000ull;
     return d == (void*)2 ? 15 : 0;
 }
+#ifndef OLD
+int nvmlDeviceGetMaxClockInfo(void* d, int kind, unsigned* mhz) { *mhz = 2619; return kind == 2 ? RATE : 2; }
+int nvmlDeviceGetMemoryBusWidth(void* d, unsigned* bits) { *bits = 5120; return 0; }
+#endif
 """
 
 
@@ -31,11 +35,12 @@ def driver(tmp_path):
     if compiler is None:
         pytest.skip("no C compiler here to build a stand-in for NVML")
 
-    def build(init):
+    def build(*defined):
         (tmp_path / "nvml.c").write_text(NVML)
-        path = tmp_path / f"nvml{init}.so"
+        path = tmp_path / "nvml.so"
+        words = [f"-D{word}" for word in ("INIT=0", "RATE=0", *defined)]
         subprocess.run(
-            [compiler, "-shared", "-fPIC", f"-DINIT={init}", "-o", path, tmp_path / "nvml.c"], check=True
+            [compiler, "-w", "-shared", "-fPIC", *words, "-o", path, tmp_path / "nvml.c"], check=True
         )
         return str(path)
 
@@ -43,11 +48,17 @@ def driver(tmp_path):
 
 
 def test_the_ones_that_answer(driver):
-    assert gpus(driver(0)) == (Gpu("NVIDIA Test", 80_000_000_000, 79_000_000_000),)
+    """An H100's clock and bus: 3.35 TB/s, as its data sheet has it."""
+    assert gpus(driver()) == (Gpu("NVIDIA Test", 80_000_000_000, 79_000_000_000, 3_352_320_000_000),)
+
+
+@pytest.mark.parametrize("defined", ["OLD", "RATE=3"])
+def test_one_that_does_not_tell_its_memorys_rate(driver, defined):
+    assert [gpu.bytes_s for gpu in gpus(driver(defined))] == [None]
 
 
 def test_a_driver_that_does_not_start(driver):
-    assert gpus(driver(9)) == ()
+    assert gpus(driver("INIT=9")) == ()
 
 
 def test_no_driver():

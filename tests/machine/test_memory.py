@@ -10,9 +10,11 @@ from gemstead.machine import memory
 from gemstead.machine.memory import (
     address_limit,
     address_room,
+    anonymous_bytes,
     available_bytes,
     container_room,
     kv_ceiling,
+    missing_bytes,
     peak_bytes,
     total_bytes,
 )
@@ -79,6 +81,28 @@ def test_the_tightest_group_counts_and_version_1_too(tmp_path):
     assert container_room(root) == 2500
 
 
+def test_version_2_beside_version_1_and_where_a_group_is_slowed_down(tmp_path):
+    at = "sys/fs/cgroup/unified/box/"
+    root = group(
+        tmp_path,
+        {
+            f"{at}memory.max": "9000\n",
+            f"{at}memory.high": "8000\n",
+            f"{at}memory.current": "3000\n",
+            f"{at}memory.stat": "inactive_file 0\nactive_file 0\n",
+        },
+        "4:memory:/\n0::/box/inner",
+    )
+    assert container_room(root) == 5000
+
+
+def test_what_is_held_beside_files():
+    block = bytearray(64 << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    assert 64 << 20 < anonymous_bytes() <= peak_bytes()
+    del block
+
+
 def test_no_limit(tmp_path):
     files = {"sys/fs/cgroup/box/memory.max": "max\n", "sys/fs/cgroup/box/memory.current": "5\n"}
     assert container_room(group(tmp_path, files)) is None
@@ -106,3 +130,12 @@ def test_the_ceiling_for_keys_and_values(monkeypatch):
     assert kv_ceiling(replace(can, free_bytes=1_000_000_000), None) == 500_000_000
     monkeypatch.setattr(memory, "address_room", lambda: 2_000_000_000)
     assert kv_ceiling(can, None) == 1_000_000_000
+
+
+def test_what_weights_lack(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000)
+    monkeypatch.setattr(memory, "anonymous_bytes", lambda: 300)
+    can = Capabilities("x", VARIANTS["e2b"], None, (24576, 12288), weights_bytes=1_500)
+    assert missing_bytes(can) == 200
+    assert missing_bytes(replace(can, weights_bytes=1_300)) == 0
+    assert missing_bytes(replace(can, free_bytes=7)) == 0

@@ -55,6 +55,7 @@ def test_every_weighing_format_lowers_the_weighted_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.weighs])
 @pytest.mark.parametrize("importance", [0.0, 1.0, 1e30])
+@pytest.mark.filterwarnings("error")
 def test_odd_values_stay_finite(name: str, importance: float) -> None:
     values = np.zeros((6, 256), np.float32)
     values[1] = 1e-38
@@ -65,3 +66,12 @@ def test_odd_values_stay_finite(name: str, importance: float) -> None:
     assert np.isfinite(back).all()
     assert np.abs(back.reshape(values.shape) - values)[[0, 1, 4]].max() <= 1e-6
     np.testing.assert_allclose(back.reshape(values.shape)[3], 7.0, rtol=0.01 if importance else 1)
+
+
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.weighs])
+@pytest.mark.filterwarnings("error")
+def test_only_what_weights_are_to_each_other_counts(name: str) -> None:
+    values = RNG.standard_normal((4, 256)).astype(np.float32)
+    importance = np.exp(RNG.standard_normal(256)).astype(np.float32)
+    few, many = (TABLE[name].pack(values, importance * np.float32(2.0**n)) for n in (-90, 100))
+    assert (few == many).all()

@@ -1,6 +1,8 @@
 """Mapped files: what is opened at all, and views that cannot leave the file."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,21 @@ def test_a_file_is_opened_anew_only_while_its_name_means_it(tmp_path):
     path.unlink()
     assert mapped.reopened() is None
     mapped.close()
+
+
+def test_more_than_may_be_mapped(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("RLIMIT_AS is only enforced on Linux")
+    path = tmp_path / "large.gguf"
+    with path.open("wb") as file:
+        file.truncate(4 << 30)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30));"
+        "from pathlib import Path; from gemstead.weights.mapped import MappedFile;"
+        "MappedFile(Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "4,294,967,296 bytes are more than may be mapped; see ulimit -v" in ran.stderr

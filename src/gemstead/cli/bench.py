@@ -160,9 +160,13 @@ def drawing(path: Path) -> Any:
             "pip install matplotlib, or take the numbers from --json"
         ) from error
     if path.suffix.lower() not in _PICTURES:
-        raise ConfigError(f"--plot {path} must end in {', '.join(_PICTURES)}: the ending says what is drawn")
+        raise click.UsageError(
+            f"--plot {path} must end in {', '.join(_PICTURES)}: the ending says what is drawn"
+        )
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot {path}: the folder {path.absolute().parent} does not exist; make it first")
+        raise click.UsageError(
+            f"--plot {path}: the folder {path.absolute().parent} does not exist; make it first"
+        )
     pyplot.switch_backend("agg")  # files only, no window
     return pyplot
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import sys
 import traceback
 import warnings
@@ -143,7 +144,10 @@ def explain(error: Exception) -> tuple[str, str | None]:
     if isinstance(error, click.ClickException):
         return error.format_message(), None
     if isinstance(error, MemoryError):
-        return "out of memory", "use a smaller model or a smaller --context, or close other programs"
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        is_limited = limit != resource.RLIM_INFINITY
+        raised = f"raise ulimit -v ({limit:,} bytes, files counted), or " if is_limited else ""
+        return "out of memory", f"{raised}use a smaller model or a smaller --context, or close other programs"
     if isinstance(error, OSError):
         return str(error), None
     return (

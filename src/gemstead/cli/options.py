@@ -6,7 +6,8 @@ Ranges are checked by SamplingParams, so the command line allows what the librar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ import click
 
 import gemstead
 from gemstead.agent.loop import MAX_SAME_CALLS
-from gemstead.errors import InputError
+from gemstead.errors import ConfigError, GemsteadError, InputError
 from gemstead.types import EFFORTS, KV_FORMATS, MOST_THREADS, Effort, SamplingParams, ThinkingChoice
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Memory(click.ParamType[int]):
                 f"{value!r} is not an amount of memory; write 6GB, 512MiB or a number of bytes", param, ctx
             )
         return int(float(match[1]) * factor)
+
+
+@contextmanager
+def wrong_usage(kind: type[GemsteadError] = ConfigError) -> Iterator[None]:
+    """For reading an option's value: an error of this kind is wrong usage, not a failure of the run."""
+    try:
+        yield
+    except kind as error:
+        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
 
 
 def read_thinking(text: str) -> ThinkingChoice:

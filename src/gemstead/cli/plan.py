@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 import click
 
-from gemstead.cli.options import kv_option
+from gemstead.cli.options import kv_option, wrong_usage
 from gemstead.cli.screen import Screen, plain
 from gemstead.cli.show import size
 from gemstead.engine.options import EngineOptions
-from gemstead.machine.host import Host, machines
+from gemstead.machine.host import Host, host_of, machines
+from gemstead.machine.on_gpu import what_is_missing
 from gemstead.machine.plan import ANSWER_TOKENS, PROMPT_TOKENS, TASKS, Choice, Plan
 from gemstead.machine.plan import plan as make_plan
 
@@ -53,8 +54,10 @@ def plan(
     comfortable. Nothing is downloaded.
     """
     screen = Screen()
+    with wrong_usage():
+        host = host_of(machine) if machine else None
     with screen.waiting("measuring this machine"):
-        made = make_plan(context, users, task, machine, kv, drafter)
+        made = make_plan(context, users, task, host, kv, drafter)
     width = min(_WIDE, shutil.get_terminal_size().columns)
     click.echo(json.dumps(made.as_json(), ensure_ascii=False) if as_json else lines(made, width))
     if not made.fits:
@@ -67,6 +70,7 @@ def lines(made: Plan, width: int) -> str:
     wide = width >= _WIDE
     text = [
         *machine_lines(made.host, width),
+        *gpu_lines(made, width),
         *wrapped(f"To {TASKS[made.task].about}, {users}, up to {made.context_tokens:,} tokens each:", width),
         "",
         heading(wide),
@@ -89,14 +93,29 @@ def machine_lines(host: Host, width: int) -> list[str]:
     rates = f"reads {host.rates.bytes_s / 1e9:.0f} GB/s, computes {host.rates.int8_s / 1e9:.0f} GOP/s in int8"
     disk = [] if host.disk_bytes is None else [f"{size(host.disk_bytes)} free on disk"]
     found = wrapped(f"{host.about}: {'; '.join([cores, memory, *disk, rates])}", width)
-    for gpu in host.gpus:
-        free = size(gpu.free_bytes)
-        found += wrapped(f"GPU: {gpu.name}, {free} free; the figures below are the processor's", width)
     if host.source is not None:
         found += wrapped(f"Figures from: {host.source}", width)
     for note in host.notes:
         found += wrapped(f"Note: {note}.", width)
     return found
+
+
+def gpu_lines(made: Plan, width: int) -> list[str]:
+    """The GPUs, what would fit there, and what is to be installed first. Nothing where there is none."""
+    found = []
+    for gpu in made.host.gpus:
+        reads = "" if gpu.bytes_s is None else f", reads at most {gpu.bytes_s / 1e9:,.0f} GB/s"
+        free = f"{size(gpu.free_bytes)} of {size(gpu.memory_bytes)} free{reads}"
+        found += wrapped(f"GPU: {gpu.name}, {free}; the table below is the processor's", width)
+    if not made.on_gpu:
+        return found
+    words = []
+    for one in made.on_gpu:
+        most = "" if one.most_tok_s is None else f", at most {rate(one.most_tok_s)} tokens/s"
+        words.append(f"{one.variant} {'' if one.fits else 'does not fit: '}{size(one.memory_bytes)}{most}")
+    found += wrapped(f"On the GPU with --backend torch, in bf16: {'; '.join(words)}", width)
+    missing = what_is_missing()
+    return found if missing is None else [*found, *wrapped(f"To use the GPU: {missing}", width)]
 
 
 def heading(wide: bool) -> str:

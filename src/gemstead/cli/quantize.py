@@ -50,7 +50,14 @@ def _part_option(name: str, what: str) -> Callable[[Command], Command]:
 @click.command(epilog=EPILOG)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST", type=click.Path(path_type=Path))
-@click.option("--format", "mixture", required=True, metavar="FORMAT", help=f"One of {', '.join(MIXTURES)}.")
+@click.option(
+    "--format",
+    "mixture",
+    required=True,
+    type=click.Choice(list(MIXTURES), case_sensitive=False),
+    metavar="FORMAT",
+    help=f"One of {', '.join(MIXTURES)}.",
+)
 @_part_option("embeddings", "token embeddings, which are the output head too")
 @_part_option("ple", "per-layer embeddings of E2B and E4B")
 @_part_option("experts", "experts of 26B-A4B")

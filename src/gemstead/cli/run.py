@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,9 @@ from gemstead.cli.answer import Answer, Viewer, ending
 from gemstead.cli.formats import format_options, output_format
 from gemstead.cli.keyboard import can_ask
 from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
-from gemstead.cli.options import Options, check_text, model_options, read_stdin
+from gemstead.cli.options import Options, check_text, model_options, read_stdin, wrong_usage
 from gemstead.cli.screen import Screen
-from gemstead.errors import GemsteadError, WeightsError
+from gemstead.errors import GemsteadError, InputError, WeightsError
 from gemstead.types import Done, Event, Failed, Message, OutputFormat, Tool
 
 EPILOG = (
@@ -53,9 +54,11 @@ def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
         target = offered(target, screen)
     if target.is_default:
         screen.status("using pebble, the small model that comes with gemstead; name another with -m MODEL")
-    answer = ask(target, prompt, options, output, Viewer(screen, silent=as_json))
-    if isinstance(answer.end, Failed):
-        raise answer.end.error
+    # Whether a schema or an expression can be kept is known once the model is open.
+    with wrong_usage(InputError) if output is not None else nullcontext():
+        answer = ask(target, prompt, options, output, Viewer(screen, silent=as_json))
+        if isinstance(answer.end, Failed):
+            raise answer.end.error
     if as_json:
         print(json.dumps(answer.as_json(target.model), ensure_ascii=False))
     elif (said := ending(answer, "--max-tokens")) is not None:

@@ -19,7 +19,7 @@ import click
 from gemstead.backend.native.cores import usable_cores
 from gemstead.backend.native.footprint import Work, work_bytes
 from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
-from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option
+from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option, wrong_usage
 from gemstead.cli.screen import Screen
 from gemstead.engine.options import EngineOptions
 from gemstead.errors import ConfigError
@@ -138,7 +138,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
     given = {name: values.pop(name) for name in _OWN}
     options = Options(**values)
     offers = offers_of(models or (DEFAULT_MODEL,), given["aliases"], given["adapters"], options, screen)
-    keep_alive_s = keep_alive_of(given["keep_alive"], len(offers))
+    with wrong_usage():
+        keep_alive_s = keep_alive_of(given["keep_alive"], len(offers))
     terms = Terms(keep_alive_s, given["max_queue"], given["timeout"], options.thinking)
     shelf = Shelf(Budget.of(offers, given["ceiling"]), terms)
     store = None if given["store"] is None else absolute(given["store"])
@@ -176,9 +177,10 @@ def offers_of(
             raise ConfigError(f"two models are called {name}; give each once, in files of different names")
         paths[name] = path
     names = {**{name: name for name in paths}, **dict(zip(models, paths, strict=True))}
-    tuned = tuned_by(adapters, names, paths)
-    tunes = {short: short for folders in tuned.values() for short in folders}
-    named = named_by(aliases, {**names, **tunes}, tuple(paths))
+    with wrong_usage():
+        tuned = tuned_by(adapters, names, paths)
+        tunes = {short: short for folders in tuned.values() for short in folders}
+        named = named_by(aliases, {**names, **tunes}, tuple(paths))
     return tuple(
         _offer(name, path, tuned[name], options, screen).called(named) for name, path in paths.items()
     )

@@ -1,13 +1,15 @@
 """Whether the files of a model are the ones they should be: there, as long, and with the right SHA-256.
 
-What is right is said by gemstead's manifest, or by the file's own name in the caches of Ollama and Hugging
-Face. Where nobody says it, the hash is only told. Neighbours: local.py, manifest.py; above: cli/verify.py.
+What is right is said by gemstead's manifest, by the file's own name in the caches of Ollama and Hugging Face,
+or by a .sha256 beside it, as pebble has one. Where nobody says it, the hash is only told. Neighbours:
+local.py, manifest.py; above: cli/verify.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +47,16 @@ def check_files(
             home = home.parent / "snapshots" / known.revision
         wanted = {home / record.path: (record.bytes, record.sha256) for record in known.files}
     covered = {path.resolve() for path in wanted}
-    wanted |= {file: (None, _by_name(file)) for file in files if file.resolve() not in covered}
+    wanted |= {file: (None, _known_hash(file)) for file in files if file.resolve() not in covered}
     return [_check(path, size, sha256, seen) for path, (size, sha256) in wanted.items()]
 
 
-def _by_name(file: Path) -> str | None:
-    """The hash that a cache has named the file by."""
+def _known_hash(file: Path) -> str | None:
+    """The hash that a cache has named the file by, or that a .sha256 beside it says (as sha256sum writes)."""
+    with suppress(OSError, ValueError):
+        words = file.with_suffix(".sha256").read_text("utf-8").split()
+        if len(words) == 2 and words[1].lstrip("*") == file.name and re.fullmatch("[0-9a-f]{64}", words[0]):
+            return words[0]
     match = _NAMED_BY_HASH.fullmatch(file.resolve().name)
     return match[1] if match else None
 

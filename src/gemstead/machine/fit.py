@@ -7,7 +7,7 @@ takes is measured. Above: plan.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from gemstead.backend.native.backend import kv_bytes_per_token
@@ -20,7 +20,7 @@ from gemstead.weights.formats import get
 
 # A process with a model open and nothing computed: Python, numpy, the core; for each token of the vocabulary
 # the file's header; and what a tokenizer adds. Measured with 4,096 and 262,144 tokens, Linux, 2026-11-26.
-_PROGRAM_BYTES, _HEADER_BYTES_A_TOKEN, _TEXT_BYTES_A_TOKEN = 52 << 20, 190, 145
+PROGRAM_BYTES, _HEADER_BYTES_A_TOKEN, _TEXT_BYTES_A_TOKEN = 52 << 20, 190, 145
 # What such a process has mapped beside the model's files and K/V (VmSize), and what a thread may add.
 _PROGRAM_ADDRESSES, _THREAD_ADDRESSES = 300 << 20, 136 << 20
 _LOGITS_COPIES = 3
@@ -57,9 +57,12 @@ class Load:
     has_text: bool = True
 
 
-def kv_needed(spec: ModelSpec, load: Load) -> int:
-    """The least ceiling under which the engine cuts pages for all users' whole contexts at once."""
-    per_token = kv_bytes_per_token(spec, load.kv)
+def kv_needed(spec: ModelSpec, load: Load, per_token: Sequence[int] | None = None) -> int:
+    """The least ceiling under which the engine cuts pages for all users' whole contexts at once.
+
+    `per_token`: what a backend's Capabilities say; None: the native engine's.
+    """
+    per_token = per_token or kv_bytes_per_token(spec, load.kv)
     options = EngineOptions()
     context = min(load.context_tokens, spec.max_position_embeddings)
 
@@ -110,7 +113,7 @@ def footprint(
         work=work_bytes(spec, every, work) + logits,
         media=media_bytes,
         drafter=0 if drafter is None else _drafter_bytes(drafter),
-        program=_PROGRAM_BYTES + a_token * spec.vocab_size,
+        program=PROGRAM_BYTES + a_token * spec.vocab_size,
     )
 
 

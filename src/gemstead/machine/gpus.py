@@ -12,15 +12,20 @@ from dataclasses import dataclass
 
 _LIBRARY = "libnvidia-ml.so.1"
 _OK = 0
+_MEMORY_CLOCK = 2  # NVML_CLOCK_MEM of nvmlClockType_t
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: what it is called, its memory and what of that is free."""
+    """One GPU: what it is called, its memory and what of that is free.
+
+    `bytes_s` is what its memory could be read at, by its clock and the width of its bus; None: not told.
+    """
 
     name: str
     memory_bytes: int
     free_bytes: int
+    bytes_s: float | None = None
 
 
 class _Memory(ctypes.Structure):
@@ -58,5 +63,19 @@ def _found(nvml: ctypes.CDLL) -> list[Gpu]:
             nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)),
         )
         if asked == (_OK,) * 3:
-            found.append(Gpu(name.value.decode("utf-8", "replace"), memory.total, memory.free))
+            words = name.value.decode("utf-8", "replace")
+            found.append(Gpu(words, memory.total, memory.free, _bytes_s(nvml, device)))
     return found
+
+
+def _bytes_s(nvml: ctypes.CDLL, device: ctypes.c_void_p) -> float | None:
+    """The memory's greatest rate: a bus of so many bits that moves them twice a cycle."""
+    megahertz, bits = ctypes.c_uint(), ctypes.c_uint()
+    with suppress(AttributeError):  # an older driver has not all of these
+        asked = (
+            nvml.nvmlDeviceGetMaxClockInfo(device, ctypes.c_uint(_MEMORY_CLOCK), ctypes.byref(megahertz)),
+            nvml.nvmlDeviceGetMemoryBusWidth(device, ctypes.byref(bits)),
+        )
+        if asked == (_OK, _OK) and megahertz.value and bits.value:
+            return 2 * megahertz.value * 1e6 * bits.value / 8
+    return None

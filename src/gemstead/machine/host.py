@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gemstead.errors import ConfigError
+from gemstead.machine.fit import PROGRAM_BYTES
 from gemstead.machine.gpus import Gpu, gpus
-from gemstead.machine.memory import address_limit, available_bytes, container_room
+from gemstead.machine.kept import best_known
+from gemstead.machine.memory import address_limit, anonymous_bytes, available_bytes, container_room
 from gemstead.machine.probe import core_kinds, this_machine
 from gemstead.machine.quiet import QUIET_SHARE, Watch
 from gemstead.machine.rates import Rates, derived_rates, measured_rates
@@ -26,6 +28,7 @@ _FREE_SHARE = 0.75  # assumed: of another machine's memory, what its system and 
 # Assumed where only cores are known: operations a second of one with int8 products, as a Raspberry Pi 5's.
 _CORE_INT8_S = 40e9
 _DEFAULT_CORES = 4
+_SLOWER_SHARE = 0.8  # less than this of the best that is known is worth a word
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,12 @@ class Host:
 def this_host(models: Path, threads: int | None = None) -> Host:
     """The machine this runs on; `models` is the folder where models are kept."""
     found, watch = this_machine(), Watch()
-    free, room, mapped = available_bytes(), container_room(), address_limit()
-    rates = measured_rates(threads or found.cores)
+    # The program that will run the model is counted with it; one such program is running: this one.
+    free = available_bytes() + min(anonymous_bytes(), PROGRAM_BYTES)
+    room, mapped = container_room(), address_limit()
+    measured = measured_rates(threads or found.cores)
     others = watch.others()
+    rates = best_known(measured, found.processor, threads or found.cores)
     notes = []
     if room is not None and room < found.memory_bytes:
         notes.append("a container or control group limits the memory")
@@ -63,6 +69,9 @@ def this_host(models: Path, threads: int | None = None) -> Host:
         notes.append(
             f"other programs used {100 * others:.0f}% of the processor meanwhile: alone it is faster"
         )
+    if measured.int8_s < _SLOWER_SHARE * rates.int8_s or measured.bytes_s < _SLOWER_SHARE * rates.bytes_s:
+        now = f"{measured.bytes_s / 1e9:.0f} GB/s and {measured.int8_s / 1e9:.0f} GOP/s"
+        notes.append(f"it was faster before than just now ({now}): the best of a month counts")
     return Host(
         about=found.processor,
         isa=found.isa,

@@ -56,11 +56,20 @@ def container_room(root: Path = _ROOT) -> int | None:
     return min(rooms, default=None)
 
 
-# Version 2 and version 1: the limit, what is used, and of that the pages of files.
+# Version 2 and version 1: the limit, what is used, and of that the pages of files. Above memory.high nobody
+# is killed, but everything waits.
 _GROUP_FILES = (
     ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory.high", "memory.current", ("inactive_file", "active_file")),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
 )
+
+
+def anonymous_bytes() -> int:
+    """What this process holds of memory beside the pages of files; 0 where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/status").read_text("ascii").split("RssAnon:")[1].split()[0]) * 1024
+    return 0
 
 
 def address_limit() -> int | None:
@@ -84,6 +93,13 @@ def kv_ceiling(can: Capabilities, context: int | None) -> int:
     free = available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
     room = address_room()
     return kv_share(free if room is None else min(free, room), useful_memory(can, context))
+
+
+def missing_bytes(can: Capabilities) -> int:
+    """How much more than there is the weights of an open model take; 0 or less where they fit."""
+    if can.free_bytes is not None:  # they are in another memory, and fit it
+        return 0
+    return can.weights_bytes - available_bytes() - anonymous_bytes()  # of which they may be a part already
 
 
 def useful_memory(can: Capabilities, context: int | None) -> int:

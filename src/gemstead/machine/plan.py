@@ -20,6 +20,7 @@ from gemstead.hub.folders import hf_cache
 from gemstead.machine.fit import Footprint, Load, addresses, file_bytes, footprint, packed_file_bytes
 from gemstead.machine.host import Host, host_of, this_host
 from gemstead.machine.memory import LEAST_KV_BYTES, MOST_CONTEXTS, kv_share
+from gemstead.machine.on_gpu import OnGpu, on_gpu
 from gemstead.machine.speed import Speed
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import text_tensors
@@ -34,6 +35,8 @@ PROMPT_TOKENS, ANSWER_TOKENS = 1000, 200
 _VOCABULARY_BYTES = 16_000_000  # of a GGUF beside its tensors: the tokenizer, measured on the released one
 # More than this share of the free memory, and little is left for anything else.
 _ROOMY_SHARE = 0.85
+# What is told of memory may be this much off (docs/guides/plan.md): a "no" needs more than that.
+_OFF_SHARE = 0.05
 # People read about 238 words a minute (Brysbaert 2019), four words being about five tokens.
 _READING_TOK_S = 5.0
 _PATIENCE_S = 30.0  # our choice: longer than this before the first word, and people give up
@@ -101,7 +104,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked, the machine, every choice, and the one to take (None: nothing fits)."""
+    """What was asked, the machine, every choice, and the one to take (None: nothing fits); `on_gpu`: every
+    variant on the GPU, where there is one."""
 
     host: Host
     task: str
@@ -109,6 +113,7 @@ class Plan:
     users: int
     choices: tuple[Choice, ...]
     best: Choice | None
+    on_gpu: tuple[OnGpu, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -135,6 +140,7 @@ class Plan:
             "context_tokens": self.context_tokens,
             "users": self.users,
             "choices": [choice.as_json() for choice in self.choices],
+            "on_gpu": [asdict(one) for one in self.on_gpu],
             "best": None if self.best is None else self.best.as_json(),
             "commands": list(self.commands()),
         }
@@ -164,12 +170,13 @@ def plan(
             raise ConfigError(f"{name} = {value} is too small to plan for; the least is {least:,}")
     host = machine if isinstance(machine, Host) else host_of(machine) if machine else this_host(hf_cache())
     load = Load(wanted, users, host.cores, kv)
+    variants = [row.variant for row in catalogue().recommended()]
     choices = tuple(
-        _choice(variant, name, host, load, TASKS[task], drafter)
-        for variant in (row.variant for row in catalogue().recommended())
-        for name in FORMATS
+        _choice(variant, name, host, load, TASKS[task], drafter) for variant in variants for name in FORMATS
     )
-    return Plan(host, task, wanted, users, choices, _best(choices))
+    depth = PROMPT_TOKENS + ANSWER_TOKENS // 2
+    found = tuple(one for variant in variants for one in on_gpu(variant, host.gpus, load, depth))
+    return Plan(host, task, wanted, users, choices, _best(choices), found)
 
 
 def _best(choices: tuple[Choice, ...]) -> Choice | None:
@@ -208,7 +215,7 @@ def _choice(variant: str, name: str, host: Host, load: Load, task: Task, drafter
         verdict="comfortable",
         reason="",
         why="",
-        memory_option=_memory_option(spec, held, load, host.free_bytes - in_file),
+        memory_option=_memory_option(spec, held, load, host.free_bytes - held.weights),
     )
     mapped = addresses(spec, formats, held, host.cores)
     problem = next(_problems(made, spec, host, load, task, mapped), None)
@@ -244,7 +251,7 @@ def _problems(
     if load.context_tokens > spec.max_position_embeddings:
         yield "no", "context", f"holds {spec.max_position_embeddings:,} tokens at most"
     held, free = choice.memory, host.free_bytes
-    if held.total > free:
+    if held.total > (1 + _OFF_SHARE) * free:
         yield "no", "memory", f"needs {_gb(held.total)} of memory, {_gb(free)} free"
     if host.disk_bytes is not None and choice.download_bytes > host.disk_bytes:
         yield "no", "disk", f"needs {_gb(choice.download_bytes)} of disk, {_gb(host.disk_bytes)} free"

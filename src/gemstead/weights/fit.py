@@ -23,11 +23,18 @@ def _inside_first(values: Floats) -> Floats:
     return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
 
+def _relative(weights: Floats) -> Floats:
+    """The weights of each block over a power of two, so that the largest lies around 1: only what they are to
+    each other counts, and the sums of large ones would be infinite."""
+    relative: Floats = np.ldexp(weights, -np.frexp(weights.max(axis=0))[1])
+    return relative
+
+
 def best_symmetric(values: Floats, weights: Floats, half: int) -> Floats:
     """The scale [..., 1] of levels -half .. half - 1 for blocks on the last axis."""
     where = np.abs(values).argmax(axis=-1, keepdims=True)
     first = np.take_along_axis(values, where, axis=-1)[..., 0] / np.float32(-half)
-    x, w = _inside_first(values), _inside_first(weights)
+    x, w = _inside_first(values), _relative(_inside_first(weights))
     weighed = w * x
     best_gain, best_scale = np.zeros_like(first), first
     inverse = np.divide(np.float32(1), first, out=np.zeros_like(first), where=np.abs(first) > _LEAST)
@@ -52,7 +59,7 @@ def best_affine(
 ) -> tuple[Floats, Floats]:
     """Scale and offset (<= ceiling), [..., 1] each, of levels 0 .. top: value = scale * level + offset."""
     x = _inside_first(values)
-    w = np.float32(1) if weights is None else _inside_first(weights)
+    w = np.float32(1) if weights is None else _relative(_inside_first(weights))
     weighed = w * x
     low = np.minimum(x.min(axis=0), np.float32(ceiling))
     span = x.max(axis=0) - low
@@ -63,7 +70,7 @@ def best_affine(
     q, product = np.empty_like(x), np.empty_like(x)
     above = x - low
     for shrink in _AFFINE_TRIES:
-        inverse = np.divide(np.float32(top + shrink), span, out=np.zeros_like(span), where=span > 0)
+        inverse = np.divide(np.float32(top + shrink), span, out=np.zeros_like(span), where=span > _LEAST)
         np.clip(np.rint(np.multiply(above, inverse, out=q), out=q), 0, top, out=q)
         sum_qx = np.multiply(q, weighed, out=product).sum(axis=0)
         sum_q = np.multiply(q, w, out=product).sum(axis=0)

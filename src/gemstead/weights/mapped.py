@@ -125,7 +125,10 @@ class MappedFile:
                 raise WeightsError(f"{path} is empty; download or write it again")
             self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         except OSError as error:
-            raise WeightsError(f"cannot map {path}: {plain_os_error(error)}") from error
+            why = plain_os_error(error)
+            if error.errno == errno.ENOMEM:
+                why = f"{self.size:,} bytes are more than may be mapped; see ulimit -v, which counts files"
+            raise WeightsError(f"cannot map {path}: {why}") from error
         finally:
             os.close(fd)
 

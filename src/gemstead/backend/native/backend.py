@@ -16,6 +16,7 @@ from gemstead.backend.base import Batch, Cache, Capabilities, Floats, Logits, Me
 from gemstead.backend.native import layout
 from gemstead.backend.native.adapters import AdapterTerms
 from gemstead.backend.native.cores import usable_cores
+from gemstead.backend.native.footprint import held_weights
 from gemstead.backend.native.library import address, check, ints, library
 from gemstead.backend.native.weights import DrafterWeights, Weights
 from gemstead.backend.reference.drafter import check_pair
@@ -89,7 +90,9 @@ class NativeBackend:
         reason = unsuited(store.spec, kv)
         if reason is not None:
             raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
-        self._spec, self._bytes, self._kv = store.spec, store.total_bytes, kv
+        self._spec, self._kv = store.spec, kv
+        formats = {name: tensor.format for name, tensor in store.tensors.items()}
+        self._bytes = held_weights(store.spec, formats).resident
         count = threads or usable_cores()
         self._weights: Weights | None = Weights(store, count)
         self._model = ctypes.c_void_p()
@@ -125,7 +128,7 @@ class NativeBackend:
         check(status, f"opening {store.spec.name}")
 
     def capabilities(self) -> Capabilities:
-        """What this backend holds and what its K/V costs."""
+        """What this backend holds and what its K/V costs; tables that are read row by row are not held."""
         return Capabilities(
             name="native",
             spec=self._spec,

@@ -44,12 +44,14 @@ def control_groups(controller: str, root: Path = _ROOT) -> Iterator[Path]:
         if len(parts) != 3:
             continue
         _, controllers, place = parts
-        base = root / "sys/fs/cgroup" if not controllers else root / "sys/fs/cgroup" / controller
         if controllers and controller not in controllers.split(","):
             continue
+        # Beside version 1, version 2 lies in a folder of its own.
+        folders = (controller,) if controllers else ("", "unified")
         inner = Path(place.strip("/"))
-        for group in (inner, *inner.parents):  # inside a container the path may be the host's: try them all
-            yield base / group
+        for folder in folders:
+            for group in (inner, *inner.parents):  # in a container the path may be the host's: try them all
+                yield root / "sys/fs/cgroup" / folder / group
 
 
 def _limits(group: Path) -> list[float]:
