@@ -1,8 +1,9 @@
 """What `gemstead plan` predicts beside what is measured: memory and speed, one random model at a time.
 
-For each variant and format: writes the model with random weights, probes the machine and asks `gemstead bench`
-for the speed in turn (medians count), and a process of its own for the memory of one whole conversation, compares,
-deletes the files, and keeps the row in plan_check.csv, from which `just gen` makes the table of docs/guides/plan.md. Needs disk for one model twice.
+For each variant and format: writes the model with random weights, probes the machine and asks `gemstead
+bench` for the speed in turn (medians count), and a process of its own for the memory of one whole
+conversation, compares, deletes the files, and keeps the row in plan_check.csv, from which `just gen` makes
+the table of docs/guides/plan.md. Needs disk for one model twice.
 
     python bench/plan_check.py [VARIANT:FORMAT ...] [--context N] [--file VARIANT:FORMAT=PATH] [--dry-run]
 """

@@ -17,7 +17,7 @@ from typing import Any
 from gemstead.errors import ConfigError
 from gemstead.machine.fit import PROGRAM_BYTES
 from gemstead.machine.gpus import Gpu, gpus
-from gemstead.machine.kept import best_known
+from gemstead.machine.kept import usual
 from gemstead.machine.memory import address_limit, anonymous_bytes, available_bytes, container_room
 from gemstead.machine.probe import core_kinds, this_machine
 from gemstead.machine.quiet import QUIET_SHARE, Watch
@@ -59,7 +59,7 @@ def this_host(models: Path, threads: int | None = None) -> Host:
     room, mapped = container_room(), address_limit()
     measured = measured_rates(threads or found.cores)
     others = watch.others()
-    rates = best_known(measured, found.processor, threads or found.cores)
+    rates = usual(measured, found.processor, threads or found.cores)
     notes = []
     if room is not None and room < found.memory_bytes:
         notes.append("a container or control group limits the memory")
@@ -71,7 +71,7 @@ def this_host(models: Path, threads: int | None = None) -> Host:
         )
     if measured.int8_s < _SLOWER_SHARE * rates.int8_s or measured.bytes_s < _SLOWER_SHARE * rates.bytes_s:
         now = f"{measured.bytes_s / 1e9:.0f} GB/s and {measured.int8_s / 1e9:.0f} GOP/s"
-        notes.append(f"it was faster before than just now ({now}): the best of a month counts")
+        notes.append(f"it was faster before than just now ({now}): the upper quartile of a month counts")
     return Host(
         about=found.processor,
         isa=found.isa,
