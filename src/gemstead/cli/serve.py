@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gemstead.backend.native.backend import unsuited
 from gemstead.backend.native.cores import usable_cores
-from gemstead.backend.native.footprint import Work, work_bytes
+from gemstead.backend.native.footprint import Work, held_weights, work_bytes
 from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.options import Memory, Options, absolute, serving_options, thinking_option, wrong_usage
 from gemstead.cli.screen import Screen
@@ -235,8 +236,9 @@ def tuned_by(
 def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, screen: Screen) -> Offer:
     """A model and its adapters as their files describe them; opening it is for later."""
     with open_store(path_of(path)) as store:
-        spec, weights_bytes = store.spec, store.total_bytes
+        spec = store.spec
         about: dict[str, Any] = {
+            "file_bytes": store.total_bytes,
             "container": store.kind,
             "format": store.main_format,
             "digest": fingerprint(store),
@@ -246,6 +248,7 @@ def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, 
             raise ConfigError(f"{path} is a drafter, not a model; serve its model and give it as --drafter")
         adapters = tuple(_adapter(short, folder, spec, store) for short, folder in folders.items())
         working = _forward_bytes(spec, store, options) + _drafter_bytes(options)
+        weights_bytes = _weights_bytes(spec, store, options)
 
     def opened(kv_bytes: int) -> Model:
         def memory(can: Capabilities) -> int:
@@ -256,6 +259,13 @@ def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, 
         return model
 
     return Offer(name, opened, spec, weights_bytes, adapters=adapters, work_bytes=working, **about)
+
+
+def _weights_bytes(spec: ModelSpec, store: Store, options: Options) -> int:
+    """What the weights take in memory: the native engine leaves tables of which it reads rows in the file."""
+    if options.backend in ("auto", "native") and unsuited(spec, options.kv) is None:
+        return held_weights(spec, {name: one.format for name, one in store.tensors.items()}).resident
+    return store.total_bytes
 
 
 def _forward_bytes(spec: ModelSpec, store: Store, options: Options) -> int:

@@ -283,7 +283,7 @@ def _entry(offer: Offer, name: str, adapter: AdapterOffer | None = None) -> dict
         "name": name,
         "model": name,
         "modified_at": datetime.fromtimestamp(offer.since, UTC).isoformat(),
-        "size": offer.weights_bytes + (0 if adapter is None else adapter.nbytes),
+        "size": offer.file_bytes + (0 if adapter is None else adapter.nbytes),
         "digest": (adapter or offer).digest,
         "details": _details(offer, adapter),
     }

@@ -73,7 +73,7 @@ class AdapterOffer:
 class Offer:
     """A model under its name, its aliases and those of its adapters. `open` takes the most bytes of its K/V.
 
-    What only describes it: the file's kind of container and number format, its hash, how many weights it has.
+    What only describes it: its file's size, container, number format and hash, and how many weights it has.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Offer:
     aliases: tuple[str, ...] = ()
     adapters: tuple[AdapterOffer, ...] = ()
     work_bytes: int = 0  # of its largest forwards, and its drafter
+    file_bytes: int = 0
     container: str = ""
     format: str = ""
     digest: str = ""

@@ -121,6 +121,7 @@ class NativeBackend:
                 f"{store.spec.name} is no drafter: open it as the model, or give its assistant"
             )
         check_pair(self._spec, store.spec)
+        self._bytes += store.total_bytes
         self._drafter, self._drafter_spec = DrafterWeights(store, self._spec, threads), store.spec
         status = library().gs_add_drafter(
             self._model, ctypes.byref(self._drafter.drafter), self._drafter.layers
