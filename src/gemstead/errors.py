@@ -14,6 +14,8 @@
 A message says what was attempted, the value seen, the values allowed and what to do next.
 """
 
+import os
+
 
 class GemsteadError(Exception):
     """Root of the tree; catching it catches every deliberate error and no bug."""
@@ -60,3 +62,11 @@ class HubError(GemsteadError):
 
 class RequestCancelled(GemsteadError):  # noqa: N818  not an error
     """The caller stopped this request; no event follows."""
+
+
+def os_sentence(error: OSError) -> str:
+    """What the system refused, without its number: 'notes.json: no such file or directory'."""
+    if error.strerror is None:
+        return str(error)
+    why = error.strerror[:1].lower() + error.strerror[1:]
+    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"

@@ -194,17 +194,26 @@ def test_a_cut_answer_does_not_run_its_calls() -> None:
     assert events[-1].reason == "length"
 
 
-@pytest.mark.parametrize("most", [{"max_same_calls": 2}, {"max_rounds": 2}], ids=["same", "rounds"])
-def test_where_calls_alone_would_end_it_the_closing_request_answers(most: dict[str, int]) -> None:
+def test_where_calls_alone_would_end_it_the_closing_request_answers() -> None:
     tool, _ = counting()
-    script, closing = Script(*[call("note", x=1)] * 2), Script(answer("408"))
-    messages = [Message.user("x")]
-    events = list(run_turns(script, messages, (tool,), **most, closing=closing))
+    rounds = call("note", x=1), call("note", x=2)
+    closing, messages = Script(answer("408")), [Message.user("x")]
+    events = list(run_turns(Script(*rounds), messages, (tool,), max_rounds=2, closing=closing))
     assert events[-2:] == [TextDelta("408"), Done("stop", Usage(prompt_tokens=11, completion_tokens=5))]
     assert [m.role for m in messages] == ["user", *["assistant", "tool"] * 2, "assistant"]
     assert closing.asked == [messages[:-1]]
     error = Failed(GemsteadError("no"), Usage(prompt_tokens=1))
     asked = [Message.user("x")]
-    failing = run_turns(Script(*[call("note", x=1)] * 2), asked, (tool,), **most, closing=Script([error]))
+    failing = run_turns(Script(*rounds), asked, (tool,), max_rounds=2, closing=Script([error]))
     assert list(failing)[-1] == Failed(error.error, Usage(prompt_tokens=7, completion_tokens=4))
     assert len(asked) == 1
+
+
+def test_a_request_that_calls_the_same_again_is_closed_and_not_run() -> None:
+    tool, seen = counting()
+    script, closing = Script(*[call("note", x=1)] * 2), Script(answer("408"))
+    messages = [Message.user("x")]
+    events = list(run_turns(script, messages, (tool,), closing=closing))
+    assert events[-2:] == [TextDelta("408"), Done("stop", Usage(prompt_tokens=11, completion_tokens=5))]
+    assert [m.role for m in messages] == ["user", "assistant", "tool", "assistant"]
+    assert len(seen) == 1

@@ -113,10 +113,10 @@ def test_thoughts_fold(gem, fake):
     [
         ("/hepl", "there is no command /hepl; /help lists them"),
         ("/save", "write /save FILE"),
-        ("/load /no/such/file", "No such file"),
+        ("/load /no/such/file", "no such file"),
         ("/set temperature", "write /set temperature VALUE"),
         ("/set heat 3", "there is no setting 'heat'"),
-        ("/save /no/such/folder/x", "No such file"),
+        ("/save /no/such/folder/x", "no such file"),
     ],
 )
 def test_a_wrong_command_does_not_end_the_chat(gem, fake, script, line, said):

@@ -41,7 +41,9 @@ def test_no_command_is_wrong_usage(gem):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["rnu"], "No such command 'rnu'"),
+        (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
+        (["ls"], "No such command 'ls'. Did you mean 'list'?"),
+        (["xyzzy"], "No such command 'xyzzy'. There are run, chat, plan"),
         (["run", "--tempreature", "1", "hi"], "--tempreature"),
         (["run", "--backend", "cuda", "hi"], "'cuda' is not one of"),
         (["run", "--threads", "0", "hi"], "0 is not in the range"),
@@ -81,7 +83,7 @@ def test_no_memory_under_an_address_limit_names_it(gem, fake, monkeypatch):
         (WeightsError("the file is cut off"), 1, "error: the file is cut off\n"),
         (CapacityError("no room"), 1, "error: no room\nhint: the options are --memory SIZE"),
         (MemoryError(), 1, "error: out of memory\nhint: "),
-        (PermissionError(13, "Permission denied", "x.gguf"), 1, "Permission denied: 'x.gguf'"),
+        (PermissionError(13, "Permission denied", "x.gguf"), 1, "error: x.gguf: permission denied\n"),
         (ZeroDivisionError("division by zero"), 1, "a bug in gemstead: ZeroDivisionError: division by zero"),
         (KeyboardInterrupt(), 130, "\n"),
     ],

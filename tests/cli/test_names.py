@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gemstead.cli.names import Target, split_words
+from gemstead.cli.names import Target, seems_a_model, split_words
 from gemstead.errors import ConfigError, HubError
 
 
@@ -81,3 +81,28 @@ def test_an_explicit_model_must_exist():
 def test_the_names_of_others_are_no_prompt(name):
     with pytest.raises(HubError, match=f"there is no model '{name}'; (known are|did you mean) "):
         split_words([name, "hi"])
+
+
+@pytest.mark.parametrize("word", ["pebble", "Pebble", "PEBBLE:latest"])
+def test_pebble_in_any_case_and_with_its_tag(word):
+    assert split_words([word, "hi"]) == Target("pebble", ("hi",))
+
+
+@pytest.mark.parametrize(
+    ("words", "seems"),
+    [
+        (("llama3", "hi"), True),
+        (("qwen2.5", "hi"), True),
+        (("meta-llama/Llama-3-8B", "hi"), True),
+        (("peble", "hi"), True),
+        (("e2", "hi"), True),
+        (("e2z", "hi"), True),
+        (("What", "is", "2+2?"), False),
+        (("and/or", "what?"), False),
+        (("llama3",), False),
+        (("What is llama3?", "Say it"), False),
+        (("2", "+", "2"), False),
+    ],
+)
+def test_a_first_word_that_seems_a_model(words, seems):
+    assert seems_a_model(words) is seems

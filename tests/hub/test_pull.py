@@ -16,6 +16,7 @@ import pytest
 
 from gemstead.errors import HubError
 from gemstead.hub import pull as pull_module
+from gemstead.hub.fetch import Patience
 from gemstead.hub.local import resolve
 from gemstead.hub.names import parse
 from gemstead.hub.pull import plan, present, pull
@@ -252,6 +253,14 @@ def test_a_hub_that_is_not_there(fetch, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # discard: nothing listens
     with pytest.raises(HubError, match=r"cannot be reached.*check the network"):
         fetch("e2b")
+
+
+def test_without_a_network_nobody_waits(hub, monkeypatch):  # noqa: ARG001  the fixture's home
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    began = time.monotonic()
+    with pytest.raises(HubError, match=r"cannot be reached.*check the network"):
+        pull_module.plan(Hub(), parse("e2b"), patience=Patience(tries=3, first_wait_s=30))
+    assert time.monotonic() - began < 25
 
 
 def test_no_room_is_told_before_anything_is_fetched(hub, fetch, whole, monkeypatch):

@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai.types.responses import response_create_params
 
+from gemstead.errors import ConfigError
 from gemstead.server.responses import RESPONSES
 from gemstead.server.responses_replies import ResponseEncoder
 from gemstead.server.responses_store import ResponseStore
@@ -182,3 +183,13 @@ def test_leaving_a_stream_frees_its_place(client, server):
     with client.responses.create(input="Say hello", stream=True, **options) as stream:
         next(event for event in stream if event.type == "response.output_text.delta")
     assert server.wait_idle()["memory"]["kv"] == before["memory"]["kv"]
+
+
+def test_a_file_that_is_no_store_is_told(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database, and long enough to be seen as none")
+    with pytest.raises(ConfigError, match=r"notes\.txt: responses cannot be kept there \(file is not a"):
+        ResponseStore(text)
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        ResponseStore(tmp_path / "nowhere" / "x.db")
+    assert text.read_text().startswith("not a database")

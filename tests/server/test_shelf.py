@@ -288,6 +288,9 @@ def test_only_an_admin_decides_how_long(server):
     assert server.post("/api/chat", quick)[1]["done"]
     time.sleep(0.2)
     assert server.get("/api/ps")[1]["models"][0]["expires_at"].startswith("9999")
+    for path, nothing in (("/api/generate", {}), ("/api/chat", {"messages": []})):
+        status, said = server.post(path, {"model": "pebble", "keep_alive": 0, **nothing})
+        assert (status, said["error"]) == (403, "this needs the admin key")
 
 
 def wait_closed(running) -> None:

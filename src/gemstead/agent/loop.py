@@ -68,12 +68,12 @@ def run_turns(
     `messages` is the conversation so far; when the turn ends in Done it is extended in place by what
     was said and called. After `max_rounds` requests that all called tools the turn ends with a cause; so it
     does when the model makes the same call `max_same_calls` times in a row (0: however often), the last of
-    which is not run. Where `closing` is given it is asked then, once, instead: it should offer no tools, and
-    what it says is the answer.
+    which is not run. Where `closing` is given it is asked then, once, instead, and already when a request
+    calls what the one before it called: it should offer no tools, and what it says is the answer.
     """
     said = list(messages)
     same = _SameCalls(max_same_calls)
-    usage = Usage()
+    usage, called = Usage(), [("", "")]
     for _ in range(max_rounds):
         this = _Round()
         yield from _listen(chat(list(said)), this)
@@ -87,6 +87,8 @@ def run_turns(
             messages[:] = said
             yield Done(end.reason, usage, end.cause)
             return
+        if closing is not None and called == (called := [_spelled(call) for call in this.calls]):
+            break  # it goes round and round, and whoever waits wants an answer
         # Text before a call stays out of the history: the template would place it after the results.
         said.append(Message.assistant(reasoning=this.thought or None, tool_calls=this.calls))
         for call in this.calls:

@@ -19,7 +19,7 @@ from gemstead.cli.keyboard import can_ask, ctrl_c_stops, is_person, line_reader,
 from gemstead.cli.names import Target, split_words
 from gemstead.cli.options import Options, absolute, check_text, model_options
 from gemstead.cli.screen import Screen, complain
-from gemstead.errors import CapacityError, GemsteadError, InputError
+from gemstead.errors import CapacityError, GemsteadError, InputError, os_sentence
 from gemstead.types import Done, Event, Failed, Message
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Chat:
             except (GemsteadError, OSError) as error:
                 self.screen.end_text()
                 complain(
-                    str(error),
+                    os_sentence(error) if isinstance(error, OSError) else str(error),
                     "/clear forgets the conversation" if isinstance(error, CapacityError) else None,
                 )
 

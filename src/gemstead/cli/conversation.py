@@ -117,8 +117,12 @@ class Conversation:
             "messages": [_to_json(message) for message in self.messages],
         }
         partial = path.with_name(path.name + ".tmp")
-        partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            error.filename = path  # the name that was asked for, not the one it has meanwhile
+            raise
 
     @classmethod
     def load(cls, path: Path) -> Conversation:

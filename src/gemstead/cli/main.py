@@ -7,6 +7,7 @@ the reader of the output went away.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import resource
@@ -20,7 +21,7 @@ from typing import Any
 import click
 
 from gemstead.cli.screen import complain, quiet_stdout
-from gemstead.errors import CapacityError, GemsteadError
+from gemstead.errors import CapacityError, GemsteadError, os_sentence
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
@@ -44,6 +45,9 @@ COMMANDS = {
     "bench": "Measure how fast a model is on this machine.",
 }
 
+# What other programs call them.
+_ALSO = {"ls": "list", "remove": "rm", "delete": "rm", "start": "serve", "ask": "run", "info": "show"}
+
 EPILOG = (
     "Exit codes: 0 done; 1 the model or the run failed; 2 wrong usage; 130 stopped with Ctrl-C. "
     "NO_COLOR=1 switches colours off. GEMSTEAD_DEBUG=1 shows tracebacks."
@@ -66,6 +70,16 @@ class _Commands(click.Group):
         if not any(param.name == "offline" for param in command.params):
             command.params.append(offline_option())
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is asked for; for a slip of the finger the error names the nearest."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = _ALSO.get(args[0]) or "".join(difflib.get_close_matches(args[0], COMMANDS, 1))
+            hint = f" Did you mean {near!r}?" if near else f" There are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing one."""
@@ -149,7 +163,7 @@ def explain(error: Exception) -> tuple[str, str | None]:
         raised = f"raise ulimit -v ({limit:,} bytes, files counted), or " if is_limited else ""
         return "out of memory", f"{raised}use a smaller model or a smaller --context, or close other programs"
     if isinstance(error, OSError):
-        return str(error), None
+        return os_sentence(error), None
     return (
         f"this is a bug in gemstead: {type(error).__name__}: {error}",
         "run it again with GEMSTEAD_DEBUG=1 and report what it prints",

@@ -6,6 +6,7 @@ other word belongs to the prompt. `-m` settles it.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ from gemstead.hub.names import looks_like_name
 
 DEFAULT_MODEL = "pebble"
 
+_ONE_WORD = re.compile(r"[\w./:-]+", re.ASCII)
+# Families that other programs know, a repository with a number in it, and slips of e2b and the like.
+_LIKE_A_MODEL = re.compile(
+    r"(llama|tinyllama|mistral|mixtral|qwen|phi|deepseek|codellama|gpt-oss|smollm)[\w.:-]*"
+    r"|[\w.-]+/[\w.-]*\d[\w.-]*|e\d\w?|\d+b",
+    re.ASCII,
+)
 _LIKE_A_PATH = re.compile(r"(~|\.{1,2})?/\S*|\S+\.(gguf|safetensors)", re.IGNORECASE)
 
 
@@ -38,17 +46,31 @@ def split_words(words: Sequence[str], model: str | None = None) -> Target:
     return Target(DEFAULT_MODEL, tuple(words), is_default=True)
 
 
+def is_pebble(word: str) -> bool:
+    """Whether a word names the model that comes with gemstead, in any case and as others write names."""
+    return word.lower() in (DEFAULT_MODEL, f"{DEFAULT_MODEL}:latest")
+
+
+def seems_a_model(words: Sequence[str]) -> bool:
+    """Whether the first of several words, taken for the prompt's, may have been meant as a model's name."""
+    if len(words) < 2 or not _ONE_WORD.fullmatch(words[0]):
+        return False
+    word = words[0].lower()
+    near = difflib.get_close_matches(word, (DEFAULT_MODEL, "gemma"), 1, 0.75)
+    return bool(near) or _LIKE_A_MODEL.fullmatch(word) is not None
+
+
 def names_model(word: str) -> bool:
     """Whether a first word is the model rather than the beginning of the prompt."""
-    if word == DEFAULT_MODEL or looks_like_name(word):
+    if is_pebble(word) or looks_like_name(word):
         return True
     return exists(word) or _LIKE_A_PATH.fullmatch(word) is not None
 
 
 def check_model(model: str) -> str:
     """The path of a model, however it is named; HubError saying how to fetch one that is not here."""
-    if model == DEFAULT_MODEL:
-        return model
+    if is_pebble(model):
+        return DEFAULT_MODEL
     if exists(model):
         return str(Path(model).expanduser())
     if _LIKE_A_PATH.fullmatch(model) and not looks_like_name(model):

@@ -20,11 +20,13 @@ from gemstead.agent.tools import BUILT_IN
 from gemstead.cli.answer import Answer, Viewer, ending
 from gemstead.cli.formats import format_options, output_format
 from gemstead.cli.keyboard import can_ask
-from gemstead.cli.names import DEFAULT_MODEL, Target, split_words
+from gemstead.cli.names import DEFAULT_MODEL, Target, seems_a_model, split_words
 from gemstead.cli.options import Options, check_text, model_options, read_stdin, wrong_usage
 from gemstead.cli.screen import Screen
 from gemstead.errors import GemsteadError, InputError, WeightsError
 from gemstead.types import Done, Event, Failed, Message, OutputFormat, Tool
+
+_FORM_LOOP_GUARD = 512  # tokens
 
 EPILOG = (
     "The first word is the model if it is pebble, an existing path, or a model's name such as e2b; all other "
@@ -52,6 +54,8 @@ def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
         from gemstead.cli.offer import offered  # slow to import
 
         target = offered(target, screen)
+    if target.is_default and seems_a_model(words):
+        screen.status(f"{words[0]!r} was taken for the first word of the prompt; -m {words[0]} names a model")
     if target.is_default:
         screen.status("using pebble, the small model that comes with gemstead; name another with -m MODEL")
     # Whether a schema or an expression can be kept is known once the model is open.
@@ -64,10 +68,18 @@ def run(words: tuple[str, ...], as_json: bool, **values: Any) -> None:
     elif (said := ending(answer, "--max-tokens")) is not None:
         screen.status(said)
     if output is not None and not is_whole(answer):
-        raise GemsteadError(
-            "the answer does not have the form that was asked for, because it ended too early; "
-            "allow more --max-tokens, or ask for a shorter form"
-        )
+        raise GemsteadError(unformed(answer))
+
+
+def unformed(answer: Answer) -> str:
+    """Why an answer has not the form that was asked for, and what to do."""
+    cause = answer.end.cause if isinstance(answer.end, Done) else None
+    if cause is not None and cause.code == "token_loop":
+        why = "the model went round in circles"
+        advice = "ask for a narrower form, such as [0-9]{1,6} or maxLength, or ask another model"
+    else:
+        why, advice = "it ended too early", "allow more --max-tokens, or ask for a shorter form"
+    return f"the answer does not have the form that was asked for, because {why}; {advice}"
 
 
 def is_whole(answer: Answer) -> bool:
@@ -97,8 +109,10 @@ def read_prompt(target: Target) -> str:
 
 def ask(target: Target, prompt: str, options: Options, output: OutputFormat | None, viewer: Viewer) -> Answer:
     """Open the model and play one turn."""
-    given = {"adapter": options.adapter, "output": output}
+    given = {"adapter": options.adapter, "output": output, **options.sampling}
     asked: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if output is not None:  # a form may let a model go on for ever, with blanks, digits or words in a string
+        asked.setdefault("loop_guard", _FORM_LOOP_GUARD)
     messages = [Message.user(prompt)]
     if options.system:
         messages.insert(0, Message.system(check_text(options.system, "--system")))
@@ -109,9 +123,7 @@ def ask(target: Target, prompt: str, options: Options, output: OutputFormat | No
         viewer.screen.say(model.note)
 
         def chat(said: list[Message], offered: tuple[Tool, ...] = tools) -> Iterator[Event]:
-            stream: Iterator[Event] = model.chat(
-                said, offered, thinking=options.thinking, **asked, **options.sampling
-            )
+            stream: Iterator[Event] = model.chat(said, offered, thinking=options.thinking, **asked)
             return stream
 
         # A form is kept also where the model would only call: without tools it must answer.

@@ -30,6 +30,7 @@ from gemstead.server.auth import Access, is_loopback, new_key
 from gemstead.server.budget import Budget
 from gemstead.server.fields import seconds
 from gemstead.server.refusals import Refusal
+from gemstead.server.responses_store import ResponseStore
 from gemstead.server.served import AdapterOffer, Offer
 from gemstead.server.serving import GRACE_S, PORT, Bound, Ending, listen
 from gemstead.server.serving import serve as serve_until_stopped
@@ -143,7 +144,8 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
         keep_alive_s = keep_alive_of(given["keep_alive"], len(offers))
     terms = Terms(keep_alive_s, given["max_queue"], given["timeout"], options.thinking)
     shelf = Shelf(Budget.of(offers, given["ceiling"]), terms)
-    store = None if given["store"] is None else absolute(given["store"])
+    kept_at = None if given["store"] is None else absolute(given["store"])
+    store = ResponseStore(kept_at, shelf.budget.responses_bytes)
     bound = [listen(given["host"], given["port"])]
     if given["ollama_port"] is not None:
         bound.append(listen(given["host"], given["ollama_port"], "--ollama-port"))
@@ -152,7 +154,7 @@ def serve(models: tuple[str, ...], **values: Any) -> None:
         with screen.waiting(f"opening {offers[0].name}"):
             shelf.open_now()
     announce(screen, shelf, bound)
-    serve_until_stopped(shelf, Ending(given["grace"], store), access, bound, log)
+    serve_until_stopped(shelf, Ending(store, given["grace"]), access, bound, log)
     screen.status("stopped")
 
 
@@ -341,8 +343,15 @@ def announce(screen: Screen, shelf: Shelf, bound: Sequence[Bound]) -> None:
         screen.status(f"{place.offer.name} at {first}{context}")
         for adapter in place.offer.adapters:
             screen.status(f"{adapter.name} at {first}, an adapter of {place.offer.name}")
-    screen.status(f"OPENAI_BASE_URL={first}/v1  ANTHROPIC_BASE_URL={first}  OLLAMA_HOST={bound[-1].url}")
+    first, last = reached(first), reached(bound[-1].url)
+    screen.status(f"OPENAI_BASE_URL={first}/v1  ANTHROPIC_BASE_URL={first}  OLLAMA_HOST={last}")
     screen.status("Ctrl-C stops it")
+
+
+def reached(url: str) -> str:
+    """The address by which others reach it: where it listens everywhere, this machine's name."""
+    name = platform.node().lower()
+    return url.replace("//0.0.0.0:", f"//{name}:").replace("//[::]:", f"//{name}:")
 
 
 def log(line: str) -> None:

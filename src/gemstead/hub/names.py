@@ -73,6 +73,8 @@ def parse(text: str, known: Catalogue | None = None) -> Wanted:
     """The model that `text` names; HubError with the choices or the nearest names otherwise."""
     known = known or catalogue()
     stripped = text.strip()
+    if stripped.lower() in ("pebble", "pebble:latest"):
+        raise HubError("pebble is part of gemstead: there is nothing to fetch, remove or carry")
     match = _HOST.match(stripped)
     rest = stripped[match.end() :].rstrip("/") if match else stripped
     if match or "/" in rest:

@@ -99,7 +99,7 @@ def _listing(hub: Hub, wanted: Wanted, patience: Patience) -> Listing:
             return hub.listing(wanted.repo, wanted.revision)
         except Temporary as error:
             wait_s = patience.pause_s(error, number)
-            if number == patience.tries - 1 or wait_s > 60:
+            if number == patience.tries - 1 or wait_s > 60 or error.is_nameless:
                 later = f"; it asks to wait {wait_s:.0f} seconds" if error.wait_s else ""
                 raise HubError(f"cannot ask for {wanted.title}: {error}{later}") from error
             threading.Event().wait(wait_s)

@@ -7,6 +7,7 @@ Every failure becomes a HubError in plain words; Temporary ones are worth anothe
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ TIMEOUT_S = 20.0  # without a byte; HF_HUB_DOWNLOAD_TIMEOUT sets another
 class Temporary(HubError):  # noqa: N818  not every one becomes an error
     """The hub or the way to it failed in a manner that may pass; `wait_s` is how long it asks to wait."""
 
-    def __init__(self, message: str, wait_s: float | None = None) -> None:
+    def __init__(self, message: str, wait_s: float | None = None, *, is_nameless: bool = False) -> None:
         super().__init__(message)
         self.wait_s = wait_s
+        self.is_nameless = is_nameless  # the hub's name is not known: there is no network at all
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ class Hub:
             why = str(error).strip() or type(error).__name__
             raise Temporary(
                 f"{self.endpoint} cannot be reached or fell silent ({why}); check the network, and the proxy "
-                "if you need one (HTTPS_PROXY)"
+                "if you need one (HTTPS_PROXY)",
+                is_nameless=_is_nameless(error),
             ) from error
         except self._errors.OfflineModeIsEnabled as error:
             raise HubError(f"fetching {repo} needs the network, and HF_HUB_OFFLINE forbids it") from error
@@ -143,6 +146,13 @@ class Hub:
                 f"{self.endpoint} has trouble of its own (HTTP {status}); try again later", wait_s
             )
         return HubError(f"{self.endpoint} answered HTTP {status} for {repo}: {error.server_message or error}")
+
+
+def _is_nameless(error: BaseException | None) -> bool:
+    """Whether the system could not find the address of a name."""
+    while error is not None and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _begins(content_range: str) -> int:

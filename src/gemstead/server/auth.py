@@ -27,6 +27,11 @@ class Caller:
     right: Right
     salt: bytes = b""
 
+    def require_admin(self) -> None:
+        """A Refusal (403) for a user's key."""
+        if self.right != "admin":
+            raise Refusal(403, "this needs the admin key", code="admin_only")
+
 
 LEAST_KEY = 16  # characters: anything shorter can be guessed over a network
 

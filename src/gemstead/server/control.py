@@ -20,7 +20,6 @@ from gemstead.server.body import read_object
 from gemstead.server.exchange import Desk
 from gemstead.server.fields import Field, need, read, shaped, text
 from gemstead.server.metrics import Metrics, memory_of
-from gemstead.server.refusals import Refusal
 from gemstead.server.responses_store import ResponseStore
 from gemstead.server.shelf import Place
 
@@ -41,15 +40,15 @@ def routes(desk: Desk, store: ResponseStore, metrics: Metrics, stop: Callable[[]
         return JSONResponse({"status": "stopping"}, 503, {"Retry-After": "5"})
 
     async def figures(http: HttpRequest) -> Response:
-        require_admin(http)
+        http.state.caller.require_admin()
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def status(http: HttpRequest) -> Response:
-        require_admin(http)
+        http.state.caller.require_admin()
         return JSONResponse(status_of(desk, store))
 
     async def end(http: HttpRequest) -> Response:
-        require_admin(http)
+        http.state.caller.require_admin()
         stop()
         return JSONResponse({"status": "stopping"})
 
@@ -89,12 +88,6 @@ def routes(desk: Desk, store: ResponseStore, metrics: Metrics, stop: Callable[[]
         Route("/gemstead/status", status, methods=["GET"]),
         Route("/gemstead/stop", end, methods=["POST"]),
     ]
-
-
-def require_admin(http: HttpRequest) -> None:
-    """A Refusal (403) for a user's key."""
-    if http.state.caller.right != "admin":
-        raise Refusal(403, "this needs the admin key", code="admin_only")
 
 
 def status_of(desk: Desk, store: ResponseStore) -> dict[str, Any]:

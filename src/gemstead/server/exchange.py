@@ -16,7 +16,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gemstead.errors import CapacityError
 from gemstead.server.answers import Answer, together
 from gemstead.server.refusals import Refusal, refusal_of
 from gemstead.server.runner import Begin, Job
@@ -280,7 +279,8 @@ def _failure(event: Any) -> Refusal | None:
     if isinstance(event, Failed):
         return refusal_of(event.error)
     if isinstance(event, Done) and event.reason == "cancelled":
-        return refusal_of(CapacityError("the server is stopping; the answer was cut short"))
+        message = "the server is stopping; the answer was cut short"
+        return Refusal(503, message, code="stopping", headers={"Retry-After": "5"})
     return None
 
 

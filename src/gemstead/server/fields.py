@@ -127,7 +127,9 @@ def texts(most: int) -> Check[tuple[str, ...]]:
     @said_as({"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "maxItems": most})
     def check(value: Any, where: str) -> tuple[str, ...]:
         listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list) or len(listed) > most or not all(isinstance(x, str) for x in listed):
+        if isinstance(listed, list) and len(listed) > most:
+            raise wrong(where, f"{where} holds {len(listed)} strings; give up to {most}")
+        if not isinstance(listed, list) or not all(isinstance(x, str) for x in listed):
             raise wrong(where, f"{where} is {_shown(value)}; give a string or a list of up to {most} strings")
         if not all(listed):
             raise wrong(where, f"{where} holds an empty string")

@@ -211,8 +211,11 @@ def routes(desk: Desk) -> list[Route]:
 
     async def answer(http: HttpRequest, given: dict[str, Any], *, is_chat: bool) -> Response:
         model = need(given, "model")
+        is_asking = given.get("messages" if is_chat else "prompt")
+        if not is_asking and given.get("keep_alive") == 0:
+            http.state.caller.require_admin()  # beside a question it is passed over; here it is all
         desk.keep(http, model, given)
-        if not given.get("messages" if is_chat else "prompt"):
+        if not is_asking:
             return await opened(model, given, is_chat=is_chat)
 
         lines = LineEncoder(model, is_chat=is_chat)

@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from gemstead.errors import ConfigError
+
 MAX_STORED_BYTES = 64 << 20
 
 _SCHEMA = """
@@ -37,11 +39,20 @@ class ResponseStore:
     def __init__(self, path: Path | None = None, max_bytes: int = MAX_STORED_BYTES) -> None:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
-        if path is not None:
-            path.touch(0o600)  # a new file is for its owner's eyes: it holds what was said
-        self._database = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
-        self._database.execute(_SCHEMA)
-        self._bytes = int(self._database.execute("SELECT TOTAL(bytes) FROM responses").fetchone()[0])
+        try:
+            if path is not None:
+                path.touch(0o600)  # a new file is for its owner's eyes: it holds what was said
+            self._database = sqlite3.connect(
+                path or ":memory:", check_same_thread=False, isolation_level=None
+            )
+            self._database.execute(_SCHEMA)
+            self._bytes = int(self._database.execute("SELECT TOTAL(bytes) FROM responses").fetchone()[0])
+        except (OSError, sqlite3.Error) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(
+                f"--store {path}: responses cannot be kept there ({why}); give a file that a gemstead server "
+                "wrote, or a new one in a folder with room"
+            ) from error
 
     @property
     def bytes_held(self) -> int:

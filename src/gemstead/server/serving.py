@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Listing
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import uvicorn
 
@@ -33,10 +32,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Ending:
-    """How it ends, and what it leaves behind."""
+    """How it ends, and the responses, which it closes."""
 
+    store: ResponseStore
     grace_s: float = GRACE_S
-    store: Path | None = None  # where responses are kept; None: in memory
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ def serve(
     """Serve until a signal or a stop request; returns when everybody was answered."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     server = _Server(shelf, ending.grace_s)
-    store = ResponseStore(ending.store, shelf.budget.responses_bytes)
-    app = make_app(Desk(shelf), store, access, log, server.stop_soon)
+    app = make_app(Desk(shelf), ending.store, access, log, server.stop_soon)
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -86,7 +84,7 @@ def serve(
         server.run(sockets=[one.socket for one in bound])
     finally:
         shelf.stop()
-        store.close()
+        ending.store.close()
 
 
 class _Server(uvicorn.Server):

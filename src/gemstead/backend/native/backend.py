@@ -7,6 +7,7 @@ run. Text only. Called by the engine.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class NativeCache:
         pages, code = np.array(num_pages, np.int32), _KV[kv][0]
         status = library().gs_new_cache(model, ints(pages), page_tokens, code, ctypes.byref(self._handle))
         check(status, "reserving memory for K/V")
+        weakref.finalize(self, library().gs_close_cache, self._handle).atexit = False
 
     @property
     def handle(self) -> ctypes.c_void_p:
@@ -65,10 +67,6 @@ class NativeCache:
 
     def _page_bytes(self, pool: int) -> int:
         return int(library().gs_page_bytes(self._handle, pool))
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            library().gs_close_cache(self._handle)
 
 
 class NativeBackend:

@@ -7,6 +7,7 @@ Neighbour: library.py.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, overload
 
@@ -58,6 +59,8 @@ class NativeCutter:
             ctypes.byref(self._held),
         )
         check(status, "reading the vocabulary")
+        # No __del__: when Python ends, what one would call may be gone already.
+        weakref.finalize(self, library().gs_close_vocabulary, self._held).atexit = False
         self.pieces: Sequence[str] = Pieces(tokens, starts)
         self.types = kinds.astype(np.uint8).tobytes()
 
@@ -77,11 +80,6 @@ class NativeCutter:
         raw = piece.encode("utf-8", "surrogatepass")
         found = int(library().gs_token(self._held, raw, len(raw)))
         return None if found < 0 else found
-
-    def __del__(self) -> None:
-        if self._held:
-            library().gs_close_vocabulary(self._held)
-            self._held = ctypes.c_void_p()
 
 
 class Pieces(Sequence[str]):
