@@ -433,3 +433,11 @@ def test_what_names_no_model(path):
 def test_thousands_of_threads_are_refused():
     with pytest.raises(ConfigError, match="threads=10000 is more than 256"):
         gemstead.open(threads=10_000)
+
+
+def test_a_longer_context_than_the_model_holds_is_told():
+    with gemstead.open("pebble", context=10**9) as model:
+        most = model.spec.max_position_embeddings
+        assert model.note == f"a context of 1,000,000,000 tokens was asked for; this model holds {most:,}"
+    with gemstead.open("pebble", context=most) as model:
+        assert model.note is None

@@ -112,6 +112,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
         notes = [_about_template(store), _about_encoders(opened), _about_memory(can)]
+        notes.append(_about_context(context, spec.max_position_embeddings))
         if backend == "auto" and (reason := why_slow(store)) is not None:
             notes.append(f"the fast engine {reason}; computing with numpy, which is slow")
         model.note = "; ".join(note for note in notes if note) or None
@@ -335,6 +336,13 @@ def _about_template(store: Store) -> str | None:
     if template is None or template.known:
         return None
     return f"the model carries {template.name}; prompts follow Google's newest, {template.generation}"
+
+
+def _about_context(asked: int | None, most: int) -> str | None:
+    """A note where a longer conversation is asked for than the model can hold."""
+    if asked is None or asked <= most:
+        return None
+    return f"a context of {asked:,} tokens was asked for; this model holds {most:,}"
 
 
 def _about_memory(can: Capabilities) -> str | None:
