@@ -41,6 +41,7 @@ FILE = Path(__file__).with_name("plan_check.csv")
 PROMPT, NEW_TOKENS = 512, 32  # as machine/measure.py has them
 MEMORY_GOAL, SPEED_GOAL = 0.05, 0.20
 _SPARE_DISK_BYTES = 3 << 30
+_PROBES = 3  # one alone takes a second and may fall into a slow or a fast one
 
 # One whole conversation in a process of its own, no token twice. memory 0: what the engine sets aside itself;
 # text 1: with the tokenizer, as in a chat.
@@ -183,10 +184,10 @@ def check(
     load = Load(context, 1, threads, has_text=False)
     rates, told = [], []
     for _ in range(given.rounds):  # in turn: a slow minute of the machine falls on both
-        rates.append(measured_rates(threads))
+        rates.extend(measured_rates(threads) for _ in range(_PROBES))
         told.append(told_by_bench(path, threads, environment))
     held = conversation(path, context, kv_needed(spec, load), environment)
-    rates.append(measured_rates(threads))
+    rates.extend(measured_rates(threads) for _ in range(_PROBES))
     speeds = [Speed(spec, formats, kv_bytes_per_token(spec, "f16"), one) for one in rates]
     return Row(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -202,7 +203,7 @@ def check(
         m_prefill=median(one["prefill"] for one in told),
         p_decode=median(speed.decode_tok_s(NEW_TOKENS // 4) for speed in speeds),
         m_decode=median(one["decode"] for one in told),
-        p_deep_prompt_s=median(speed.prompt_s(context - NEW_TOKENS - 1) for speed in speeds[-2:]),
+        p_deep_prompt_s=median(speed.prompt_s(context - NEW_TOKENS - 1) for speed in speeds[-2 * _PROBES :]),
         m_deep_prompt_s=held["prompt_s"],
         bytes_s=median(one.bytes_s for one in rates),
         int8_s=median(one.int8_s for one in rates),
