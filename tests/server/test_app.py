@@ -87,7 +87,7 @@ def test_a_signal_ends_streams_cleanly_and_the_process_with_zero(fresh, number):
     running.process.send_signal(number)
     last = [line for line in response.read().decode().splitlines() if line][-1]
     connection.close()
-    assert last == "data: [DONE]" or json.loads(last.removeprefix("data: "))["error"]["code"] == "no_capacity"
+    assert last == "data: [DONE]" or json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
     assert running.process.wait(20) == 0
 
 
