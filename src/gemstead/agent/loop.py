@@ -8,8 +8,8 @@ exception. One terminal event ends the turn, as it ends a request.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 from gemstead.errors import GemsteadError
@@ -47,12 +47,18 @@ TurnEvent: TypeAlias = Event | ToolResult
 
 @dataclass
 class _Round:
-    """What one request brought."""
+    """What one request brought; `end` has the usage of the whole turn up to it."""
 
+    end: Done | Failed
     text: str = ""
     thought: str = ""
     calls: tuple[ToolCall, ...] = ()
-    end: Done | Failed | None = None
+
+    def close(self, said: list[Message], messages: list[Message]) -> Done | Failed:
+        """The end of the turn with this request: `messages` gets what was said, unless it failed."""
+        if isinstance(self.end, Done):
+            messages[:] = [*said, Message.assistant(self.text, reasoning=self.thought or None)]
+        return self.end
 
 
 def run_turns(
@@ -75,17 +81,10 @@ def run_turns(
     same = _SameCalls(max_same_calls)
     usage, called = Usage(), [("", "")]
     for _ in range(max_rounds):
-        this = _Round()
-        yield from _listen(chat(list(said)), this)
-        end = this.end or Failed(GemsteadError("the request ended without a final event"))
-        usage = add_usage(usage, end.usage)
-        if isinstance(end, Failed):
-            yield Failed(end.error, usage)
-            return
-        if not this.calls or end.reason not in ("tool_calls", "stop"):
-            said.append(Message.assistant(this.text, reasoning=this.thought or None))
-            messages[:] = said
-            yield Done(end.reason, usage, end.cause)
+        this = yield from _ask(chat, said, usage)
+        end, usage = this.end, this.end.usage
+        if isinstance(end, Failed) or not this.calls or end.reason not in ("tool_calls", "stop"):
+            yield this.close(said, messages)
             return
         if closing is not None and called == (called := [_spelled(call) for call in this.calls]):
             break  # it goes round and round, and whoever waits wants an answer
@@ -99,7 +98,8 @@ def run_turns(
         if same.cause:
             break
     if closing is not None:
-        yield from _close(closing, said, messages, usage)
+        this = yield from _ask(closing, said, usage)
+        yield this.close(said, messages)
         return
     messages[:] = said
     too_many = Cause("too_many_rounds", f"stopped after {max_rounds} rounds of tool calls")
@@ -134,37 +134,24 @@ def _spelled(call: ToolCall) -> tuple[str, str]:
     return call.name, json.dumps(dict(call.arguments), sort_keys=True)
 
 
-def _close(
-    closing: Callable[[list[Message]], Iterator[Event]],
-    said: list[Message],
-    messages: list[Message],
-    usage: Usage,
-) -> Iterator[Event]:
-    """The last request of a turn that would end without an answer, and the turn's end."""
-    this = _Round()
-    yield from _listen(closing(list(said)), this)
-    end = this.end or Failed(GemsteadError("the request ended without a final event"))
-    usage = add_usage(usage, end.usage)
-    if isinstance(end, Failed):
-        yield Failed(end.error, usage)
-        return
-    messages[:] = [*said, Message.assistant(this.text, reasoning=this.thought or None)]
-    yield Done(end.reason, usage, end.cause)
-
-
-def _listen(events: Iterator[Event], into: _Round) -> Iterator[Event]:
-    """Pass on a request's events but the last, and remember what they said."""
-    for event in events:
+def _ask(
+    chat: Callable[[list[Message]], Iterator[Event]], said: list[Message], before: Usage
+) -> Generator[Event, None, _Round]:
+    """Pass on a request's events but the last; what they said, after requests that cost `before`."""
+    this = _Round(Failed(GemsteadError("the request ended without a final event")))
+    for event in chat(list(said)):
         if isinstance(event, Done | Failed):
-            into.end = event
-            return
+            this.end = event
+            break
         if isinstance(event, TextDelta):
-            into.text += event.text
+            this.text += event.text
         elif isinstance(event, ThoughtDelta):
-            into.thought += event.text
+            this.thought += event.text
         elif isinstance(event, ToolCallEvent):
-            into.calls += (event.call,)
+            this.calls += (event.call,)
         yield event
+    this.end = replace(this.end, usage=add_usage(before, this.end.usage))
+    return this
 
 
 def call_tool(call: ToolCall, tools: Sequence[Tool]) -> ToolResult:
