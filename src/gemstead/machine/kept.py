@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from gemstead.backend.native.library import isa_name
+from gemstead.errors import WeightsError
 from gemstead.machine.rates import KernelRates, Rates
 from gemstead.weights.packed_file import default_folder
+from gemstead.weights.writing import whole_file
 
 _MOST_AGE_S = 30 * 24 * 3600.0
 _MOST_READINGS = 16
@@ -39,11 +40,10 @@ def usual(measured: Rates, processor: str, threads: int, folder: Path | None = N
     path, key = folder / "rates.json", [_VERSION, processor, threads, platform.release(), isa_name()]
     now = time.time()
     readings = [*_read(path, key, now), (now, measured)][-_MOST_READINGS:]
-    with suppress(OSError):
+    with suppress(OSError, WeightsError):
         folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"rates.{os.getpid()}.part")
-        part.write_text(json.dumps({"key": key, "readings": list(map(_as_json, readings))}), "utf-8")
-        part.replace(path)
+        with whole_file(path) as file:
+            file.write(json.dumps({"key": key, "readings": list(map(_as_json, readings))}).encode())
     return _quartile([rates for _, rates in readings])
 
 
