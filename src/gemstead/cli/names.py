@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gemstead import pebble
 from gemstead.errors import ConfigError
-from gemstead.hub.names import looks_like_name
+from gemstead.hub.names import is_embedded, looks_like_name
 
 DEFAULT_MODEL = "pebble"
 
@@ -46,11 +46,6 @@ def split_words(words: Sequence[str], model: str | None = None) -> Target:
     return Target(DEFAULT_MODEL, tuple(words), is_default=True)
 
 
-def is_pebble(word: str) -> bool:
-    """Whether a word names the model that comes with gemstead, in any case and as others write names."""
-    return word.lower() in (DEFAULT_MODEL, f"{DEFAULT_MODEL}:latest")
-
-
 def seems_a_model(words: Sequence[str]) -> bool:
     """Whether the first of several words, taken for the prompt's, may have been meant as a model's name."""
     if len(words) < 2 or not _ONE_WORD.fullmatch(words[0]):
@@ -62,14 +57,14 @@ def seems_a_model(words: Sequence[str]) -> bool:
 
 def names_model(word: str) -> bool:
     """Whether a first word is the model rather than the beginning of the prompt."""
-    if is_pebble(word) or looks_like_name(word):
+    if is_embedded(word) or looks_like_name(word):
         return True
     return exists(word) or _LIKE_A_PATH.fullmatch(word) is not None
 
 
 def check_model(model: str) -> str:
     """The path of a model, however it is named; HubError saying how to fetch one that is not here."""
-    if is_pebble(model):
+    if is_embedded(model):
         return DEFAULT_MODEL
     if exists(model):
         return str(Path(model).expanduser())

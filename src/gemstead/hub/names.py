@@ -51,6 +51,11 @@ class Wanted:
         return self.repo + (f":{self.tag}" if self.tag else "")
 
 
+def is_embedded(text: str) -> bool:
+    """Whether a word names the model that comes with gemstead, in any case and as others write names."""
+    return text.lower() in ("pebble", "pebble:latest")
+
+
 def looks_like_name(text: str) -> bool:
     """Whether a word is meant as a model's name, right or wrong, and does not begin a sentence."""
     if _HOST.match(text):
@@ -73,7 +78,7 @@ def parse(text: str, known: Catalogue | None = None) -> Wanted:
     """The model that `text` names; HubError with the choices or the nearest names otherwise."""
     known = known or catalogue()
     stripped = text.strip()
-    if stripped.lower() in ("pebble", "pebble:latest"):
+    if is_embedded(stripped):
         raise HubError("pebble is part of gemstead: there is nothing to fetch, remove or carry")
     match = _HOST.match(stripped)
     rest = stripped[match.end() :].rstrip("/") if match else stripped
