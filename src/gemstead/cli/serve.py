@@ -266,7 +266,7 @@ def _offer(name: str, path: str, folders: Mapping[str, Path], options: Options, 
 def _weights_bytes(spec: ModelSpec, store: Store, options: Options) -> int:
     """What the weights take in memory: the native engine leaves tables of which it reads rows in the file."""
     if options.backend in ("auto", "native") and unsuited(spec, options.kv) is None:
-        return held_weights(spec, {name: one.format for name, one in store.tensors.items()}).resident
+        return held_weights(spec, store.formats).resident
     return store.total_bytes
 
 
@@ -280,7 +280,7 @@ def _forward_bytes(spec: ModelSpec, store: Store, options: Options) -> int:
         context_tokens=engine.budget(spec.max_position_embeddings).context_tokens,
         threads=options.threads or usable_cores(),
     )
-    return work_bytes(spec, {name: tensor.format for name, tensor in store.tensors.items()}, work)
+    return work_bytes(spec, store.formats, work)
 
 
 def _drafter_bytes(options: Options) -> int:

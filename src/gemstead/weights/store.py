@@ -59,6 +59,11 @@ class Store(Closing):
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
+    def formats(self) -> dict[str, str]:
+        """The number format of each tensor by its canonical name."""
+        return {name: tensor.format for name, tensor in self.tensors.items()}
+
+    @property
     def main_format(self) -> str:
         """The number format that holds most of the bytes."""
         sizes: dict[str, int] = {}

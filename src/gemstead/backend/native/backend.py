@@ -89,8 +89,7 @@ class NativeBackend:
         if reason is not None:
             raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
         self._spec, self._kv = store.spec, kv
-        formats = {name: tensor.format for name, tensor in store.tensors.items()}
-        self._bytes = held_weights(store.spec, formats).resident
+        self._bytes = held_weights(store.spec, store.formats).resident
         count = threads or usable_cores()
         self._weights: Weights | None = Weights(store, count)
         self._model = ctypes.c_void_p()
