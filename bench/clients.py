@@ -11,8 +11,6 @@ medians, and their ratios, are printed and appended to bench/history.csv.
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import random
 import statistics
 import time
@@ -22,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import history
-from soak import Server
+from soak import Server, events
 
 from gemstead.backend.native.cores import usable_cores
 from gemstead.machine.quiet import Watch
@@ -55,22 +53,14 @@ def ask(server: Server, words: int, tokens: int, seed: int) -> Answer:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
     times, usage = [], {}
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body))
-        response = connection.getresponse()
+    with server.chat(body) as (_, response):
         if response.status != 200:
             raise RuntimeError(response.read().decode())
-        for line in response:
-            if not line.startswith(b"data: {"):
-                continue
-            event = json.loads(line[6:])
+        for event in filter(None, events(response)):
             usage = event.get("usage") or usage
             if any(choice["delta"].get("content") for choice in event["choices"]):
                 times.append(time.perf_counter())
-    finally:
-        connection.close()
     return Answer(times, usage["prompt_tokens"], usage["completion_tokens"])
 
 

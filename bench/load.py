@@ -11,7 +11,6 @@ Exit code 1 where an answer ended otherwise than once, or a page is still held.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import random
 import re
@@ -24,7 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from soak import TALK, Server
+from soak import TALK, Server, events
 
 KINDS = ("leaves", "leaves", "leaves", "wrong", "stream", "stream", "stream", "whole", "whole", "whole")
 ENDS = {"leaves": "left", "wrong": "400", "stream": "200, ended once", "whole": "200, ended once"}
@@ -67,16 +66,13 @@ def _ask(server: Server, kind: str, dice: random.Random) -> Outcome:
 
 def _streamed(server: Server, body: dict[str, object], kind: str) -> Outcome:
     """A stream to its end, or one that is left after its first token."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
     began, first_s, finishes, dones = time.perf_counter(), None, 0, 0
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body))
-        response = connection.getresponse()
-        for line in response:
-            dones += line.startswith(b"data: [DONE]")
-            if not line.startswith(b"data: {"):
+    with server.chat(body) as (connection, response):
+        for event in events(response):
+            if event is None:
+                dones += 1
                 continue
-            for choice in json.loads(line[6:]).get("choices", ()):
+            for choice in event.get("choices", ()):
                 if first_s is None and (choice["delta"].get("content") or choice["finish_reason"]):
                     first_s = time.perf_counter() - began
                 finishes += choice["finish_reason"] is not None
@@ -85,8 +81,6 @@ def _streamed(server: Server, body: dict[str, object], kind: str) -> Outcome:
                     connection.sock.shutdown(socket.SHUT_RDWR)
                 return Outcome(kind, "left", first_s)
         return Outcome(kind, _ended(response.status, finishes if finishes == dones else -1), first_s)
-    finally:
-        connection.close()
 
 
 def _ended(status: int, times: int) -> str:

@@ -19,7 +19,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +80,16 @@ class Server:
         finally:
             connection.close()
 
+    @contextmanager
+    def chat(self, body: Any) -> Iterator[tuple[http.client.HTTPConnection, http.client.HTTPResponse]]:
+        """A chat's answer as it comes, on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        try:
+            connection.request("POST", "/v1/chat/completions", json.dumps(body))
+            yield connection, connection.getresponse()
+        finally:
+            connection.close()
+
     def memory(self) -> dict[str, int]:
         """Its memory by kind, once nothing is under way."""
         while (status := json.loads(self.ask("GET", "/gemstead/status")[1]))["answers"]:
@@ -88,6 +100,15 @@ class Server:
         """Stop it; its exit status."""
         self.process.terminate()
         return self.process.wait(60)
+
+
+def events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any] | None]:
+    """The events of a stream; None for the mark of its end."""
+    for line in response:
+        if line.startswith(b"data: [DONE]"):
+            yield None
+        elif line.startswith(b"data: {"):
+            yield json.loads(line[6:])
 
 
 def one(server: Server, kind: str, dice: random.Random) -> str:
