@@ -23,7 +23,7 @@ from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions
 from gemstead.errors import CapacityError, ConfigError
 from gemstead.machine.costs import Cost, Costs, Step
-from gemstead.machine.memory import KV_SHARE, LEAST_KV_BYTES, available_bytes, peak_bytes
+from gemstead.machine.memory import KV_SHARE, LEAST_KV_BYTES, free_beside, peak_bytes
 from gemstead.machine.probe import Reading, this_machine
 from gemstead.machine.quiet import Watch
 from gemstead.machine.report import Measure, Report, Row, Sample
@@ -91,7 +91,7 @@ class Subject(Closing):
         context = min(limit, max(wanted) + beyond)
         per_token = sum(can.kv_bytes_per_token)
         tokens = sum(wanted) + (len(wanted) + max(plan.sequences)) * beyond + _SPARE_CONTEXTS * context
-        free = available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
+        free = free_beside(can)
         self.engine = Engine(
             backend,
             EngineOptions(

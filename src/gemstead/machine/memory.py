@@ -88,10 +88,14 @@ def address_room() -> int | None:
     return None
 
 
+def free_beside(can: Capabilities) -> int:
+    """What is free where the model's K/V will lie, once its weights are held."""
+    return available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
+
+
 def kv_ceiling(can: Capabilities, context: int | None) -> int:
     """The memory for K/V where nobody says how much."""
-    free = available_bytes() - can.weights_bytes if can.free_bytes is None else can.free_bytes
-    room = address_room()
+    free, room = free_beside(can), address_room()
     return kv_share(free if room is None else min(free, room), useful_memory(can, context))
 
 
