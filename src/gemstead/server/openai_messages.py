@@ -74,7 +74,7 @@ HINTS = {
 }
 # What `verbosity` asks of the model: Gemma has no setting for it, but does as it is told.
 VERBOSITY = {"low": "Answer briefly.", "medium": "", "high": "Answer at length and in detail."}
-VERBOSE = "low and high put a sentence into the system turn (Answer briefly. Answer at length and in detail.)"
+VERBOSE = f"low and high put a sentence into the system turn ({VERBOSITY['low']} {VERBOSITY['high']})"
 NO_MEDIA = "this server fetches nothing, and its models are open for text only: leave it out"
 _MEDIA = {"image_url": "image", "input_audio": "audio", "video_url": "video", "file": "file"}
 
