@@ -7,6 +7,7 @@ the reader of the output went away.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import resource
@@ -75,8 +76,6 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that is asked for; for a slip of the finger the error names the nearest."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib  # only who mistypes pays
-
             near = _ALSO.get(args[0]) or "".join(difflib.get_close_matches(args[0], COMMANDS, 1))
             hint = f" Did you mean {near!r}?" if near else f" There are {', '.join(COMMANDS)}."
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
