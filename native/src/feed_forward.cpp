@@ -27,8 +27,7 @@ void Model::feed_forward(const gs_layer& layer, const float* x, const Rows& all,
     norm_rows(y, layer.post_feedforward_norm_1, rows, width, y);
     float* routed = answers_.get(static_cast<int64_t>(rows) * width);
     experts(layer, x, all, routed);
-    norm_rows(routed, layer.post_feedforward_norm_2, rows, width, routed);
-    for (int64_t i = 0; i < static_cast<int64_t>(rows) * width; ++i) y[i] += routed[i];
+    add_normed(y, routed, layer.post_feedforward_norm_2, rows);
 }
 
 namespace {
@@ -41,29 +40,20 @@ struct Pick {
     float weight;
 };
 
-// The top_k experts of each row by share (ties to the lower), weights adding up to 1 before their scales.
-std::vector<Pick> picks_of(const gs_layer& layer, float* score, int rows) {
+// The top_k experts of one row by share (ties to the lower), weights adding up to 1 before their scales.
+void pick(const gs_layer& layer, float* score, int row, Pick* picks) noexcept {
     const int experts = layer.num_experts, wanted = layer.top_k_experts;
-    std::vector<Pick> picks;
-    std::vector<int> order(static_cast<size_t>(experts));
-    for (int t = 0; t < rows; ++t) {
-        float* s = score + static_cast<int64_t>(t) * experts;
-        const float peak = *std::max_element(s, s + experts);
-        float total = 0;
-        for (int e = 0; e < experts; ++e) total += s[e] = std::exp(s[e] - peak);
-        for (int e = 0; e < experts; ++e) s[e] /= total;
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return s[a] > s[b]; });
-        float chosen = 0;
-        for (int i = 0; i < wanted; ++i) chosen += s[order[static_cast<size_t>(i)]];
-        for (int i = 0; i < wanted; ++i) {
-            const int e = order[static_cast<size_t>(i)];
-            picks.push_back({e, t, s[e] / chosen * layer.per_expert_scale[e]});
-        }
+    const float peak = *std::max_element(score, score + experts);
+    float total = 0, chosen = 0;
+    for (int e = 0; e < experts; ++e) total += score[e] = std::exp(score[e] - peak);
+    for (int e = 0; e < experts; ++e) score[e] /= total;
+    for (int i = 0; i < wanted; ++i) {
+        float* best = std::max_element(score, score + experts);
+        chosen += *best;
+        picks[i] = {static_cast<int>(best - score), row, *best};
+        *best = -1;
     }
-    // Experts ascending: a row adds its own in the same order in any batch.
-    std::stable_sort(picks.begin(), picks.end(), [](const Pick& a, const Pick& b) { return a.expert < b.expert; });
-    return picks;
+    for (int i = 0; i < wanted; ++i) picks[i].weight = picks[i].weight / chosen * layer.per_expert_scale[picks[i].expert];
 }
 
 }  // namespace
@@ -73,12 +63,21 @@ void Model::experts(const gs_layer& layer, const float* x, const Rows& all, floa
     const int width = spec_.hidden_size, rows = all.count();
     float* h = h_.get(static_cast<int64_t>(rows) * width);
     const auto down = static_cast<float>(1.0 / std::sqrt(static_cast<double>(width)));
-    norm_rows(x, layer.router_scale, rows, width, h);
-    for (int64_t i = 0; i < static_cast<int64_t>(rows) * width; ++i) h[i] *= down;
+    each_row(rows, [&](int t) noexcept {
+        float* own = h + static_cast<int64_t>(t) * width;
+        rows_.norm(x + static_cast<int64_t>(t) * width, layer.router_scale, spec_.rms_norm_eps, width, own);
+        for (int i = 0; i < width; ++i) own[i] *= down;
+    });
     hidden_in_.set(h, rows, width);
     float* score = routed_.get(static_cast<int64_t>(rows) * layer.num_experts);
     project(layer.router, hidden_in_, all, score);
-    const std::vector<Pick> picks = picks_of(layer, score, rows);
+    const int wanted = layer.top_k_experts;
+    std::vector<Pick> picks(static_cast<size_t>(rows) * static_cast<size_t>(wanted));
+    each_row(rows, [&](int t) noexcept {
+        pick(layer, score + static_cast<int64_t>(t) * layer.num_experts, t, &picks[static_cast<size_t>(t) * wanted]);
+    });
+    // Experts ascending: a row adds its own in the same order in any batch.
+    std::stable_sort(picks.begin(), picks.end(), [](const Pick& a, const Pick& b) { return a.expert < b.expert; });
     norm_rows(x, layer.pre_feedforward_norm_2, rows, width, h);
     std::fill(y, y + static_cast<int64_t>(rows) * width, 0.0f);
     for (size_t begin = 0, end = 0; begin < picks.size(); begin = end) {
@@ -93,11 +92,14 @@ void Model::experts(const gs_layer& layer, const float* x, const Rows& all, floa
         }
         expert_in_.gather(h, from.data(), parts, width);
         const float* answer = answer_of(layer, parts);
-        // Each column by itself: a row adds its experts in ascending order.
-        const int slices = 4 * threads_.count(), columns = (width + slices - 1) / slices;
-        threads_.run(slices, [&](int slice, int) noexcept {
-            const int first = slice * columns, last = std::min(width, first + columns);
+        // A row adds its experts in ascending order; few rows are shared out by columns.
+        const int pieces = 4 * threads_.count(), by_rows = std::min(rows, pieces), by_columns = pieces / by_rows;
+        const int group = (rows + by_rows - 1) / by_rows, columns = (width + by_columns - 1) / by_columns;
+        threads_.run(by_rows * by_columns, [&](int piece, int) noexcept {
+            const int row = piece / by_columns * group;
+            const int first = piece % by_columns * columns, last = std::min(width, first + columns);
             for (size_t i = begin; i < end; ++i) {
+                if (picks[i].row < row || picks[i].row >= row + group) continue;
                 float* to = y + static_cast<int64_t>(picks[i].row) * width;
                 const float* own = answer + static_cast<int64_t>(i - begin) * width;
                 for (int d = first; d < last; ++d) to[d] += picks[i].weight * own[d];

@@ -58,6 +58,8 @@ void packed_linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int
                 const Activations tile = a.tile(t, t1);
                 width = tile.tokens;
                 if (whole) {
+                    // Asked for now: a store that waits for its line holds up the tile's sums behind it.
+                    for (int i = 0; i < width; ++i) __builtin_prefetch(y + (t + i) * stride + row - first, 1);
                     format.run(data + s * strip, tile, y + t * stride + row - first, stride);
                     continue;
                 }
