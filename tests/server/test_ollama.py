@@ -86,6 +86,19 @@ def test_lists(client, server):
     assert set(server.get("/api/version")[1]) == {"version"}
 
 
+def test_options_that_say_off_are_taken(client):
+    off = {
+        "mirostat": 0,
+        "mirostat_tau": 5.0,
+        "mirostat_eta": 0.1,
+        "typical_p": 1.0,
+        "tfs_z": 1,
+        "num_predict": 2,
+    }
+    answer = client.generate("pebble", "Hello", options=off | {"penalize_newline": True, "num_predict": 2})
+    assert answer.eval_count == 2
+
+
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

@@ -29,6 +29,41 @@ def test_a_string_array_that_is_not_utf8_is_refused(
     file.close()
 
 
+@pytest.mark.parametrize("chunk", [1 << 20, 100, 9])
+@pytest.mark.parametrize("few", [1, 3, 4096])
+def test_many_strings_at_once_end_where_they_end_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int, chunk: int
+) -> None:
+    monkeypatch.setattr(gguf_values, "_TEXT_CHUNK", chunk)
+    monkeypatch.setattr(gguf_values, "_FEW", few)
+    strings = [
+        "a",
+        "",
+        "\x00" * 8,
+        "b" * 255,
+        "c" * 256,
+        "\x07" + "\x00" * 7 + "d",
+        "",
+        "",
+        "é" * 300,
+        "e",
+        "f\x00",
+    ]
+    strings += [f"{i}" * (i % 7) for i in range(300)]
+    path = tmp_path / "m.gguf"
+    whole = array(8, len(strings), b"".join(map(text, strings)))
+    path.write_bytes(container(keys=(key("a", 9, whole), key("b", 4, struct.pack("<I", 7)))))
+    file = read_gguf(path)
+    assert file.metadata["a"].tolist() == strings
+    assert file.metadata["b"] == 7
+    file.close()
+    for told in (2 * len(strings), 10**6):  # more than there are
+        longer = array(8, told, b"".join(map(text, strings)))
+        path.write_bytes(container(keys=(key("a", 9, longer),)))
+        with pytest.raises(WeightsError, match="damaged"):
+            read_gguf(path)
+
+
 def test_long_arrays_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_values, "_EAGER_VALUES", 5)
     path = tmp_path / "m.gguf"

@@ -47,6 +47,7 @@ inline void tile(const Problem& p, int row, int token) noexcept {
     for (int r = 0; r < R; ++r)
         for (int t = 0; t < W; ++t) sum[r][t] = _mm256_setzero_ps();
     for (int64_t k = 0; k < whole; k += 8) {
+        if (W == 1 && k % (64 / Format::kBytes) == 0) ask_ahead(w + k * Format::kBytes, row_bytes, R);
         __m256 v[W];
 #pragma GCC unroll 3
         for (int t = 0; t < W; ++t) v[t] = _mm256_loadu_ps(x + t * p.x_stride + k);

@@ -78,6 +78,7 @@ inline void tile(const Problem& p, int row, int token, bool alone) noexcept {
     for (int r = 0; r < P; ++r)
         for (int t = 0; t < W; ++t) sum[r][t] = _mm512_setzero_ps();
     for (int64_t k = 0; k < whole; k += 8) {
+        if (W == 1 && k % (64 / Format::kBytes) == 0) ask_ahead(w + k * Format::kBytes, row_bytes, 2 * P);
         __m512 v[W];
 #pragma GCC unroll 4
         for (int t = 0; t < W; ++t) v[t] = _mm512_broadcast_f32x8(_mm256_loadu_ps(x + t * p.x_stride + k));

@@ -187,7 +187,7 @@ def only(*allowed: Any) -> Check[Any]:
 
     @said_as({"enum": [*allowed]})
     def check(value: Any, where: str) -> Any:
-        if not any(value == x and type(value) is type(x) for x in allowed):
+        if not any(value == x and isinstance(value, bool) is isinstance(x, bool) for x in allowed):
             shown = ", ".join(_shown(x) for x in allowed)
             raise wrong(where, f"{where} is {_shown(value)}; this server takes only {shown}, or leave it out")
         return value

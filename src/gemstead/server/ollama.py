@@ -29,6 +29,7 @@ from gemstead.server.fields import (
     number,
     objects,
     one_of,
+    only,
     read,
     record,
     refused,
@@ -79,10 +80,11 @@ OPTIONS = {
         for name in ("num_thread", "num_gpu", "main_gpu", "num_batch", "num_keep", "use_mmap", "use_mlock",
                      "numa", "low_vram", "f16_kv", "vocab_only", "repeat_last_n")
     },
-    **{
-        name: Field(refused("it would change the answer"), "refused")
-        for name in ("typical_p", "tfs_z", "mirostat", "mirostat_tau", "mirostat_eta", "penalize_newline")
-    },
+    "typical_p": Field(only(1), "1 only: the filter is not there"),
+    "tfs_z": Field(only(1), "1 only: likewise"),
+    "mirostat": Field(only(0), "0 only: likewise"),
+    **{name: silent(anything, "mirostat is off") for name in ("mirostat_tau", "mirostat_eta")},
+    "penalize_newline": Field(only(True), "true only: a line's end is a token like the others"),
 }  # fmt: skip
 _MESSAGE = {
     "role": Field(one_of(*ROLES), ""),
