@@ -96,3 +96,9 @@ def test_blanks_are_few():
     grammar = answer_grammar("json_schema", {"type": "array", "items": {"type": "null"}})
     assert accepts(grammar, "[ \n null,null]")
     assert not accepts(grammar, "[" + " " * 9 + "null]")
+
+
+def test_a_wrong_pattern_is_named_without_the_grammar_around_it():
+    with pytest.raises(InputError) as caught:
+        check_grammar(answer_grammar("regex", "a(b"), "the answer")
+    assert str(caught.value) == 'the answer cannot be used: invalid regex "a(b": unclosed group'

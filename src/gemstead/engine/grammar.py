@@ -7,6 +7,7 @@ grammars that do not compile, with the compiler's own words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -210,7 +211,16 @@ def check_grammar(grammar: str, what: str) -> None:
     """InputError, with the compiler's words, for a grammar that cannot be used; needs no vocabulary."""
     fault = _fault(grammar)
     if fault and not fault.startswith("WARNING"):
-        raise InputError(f"{what} cannot be used: {fault.strip()}")
+        raise InputError(f"{what} cannot be used: {_plain(fault)}")
+
+
+def _plain(fault: str) -> str:
+    """The complaint without the places in a grammar that the user has not written.
+
+    at 1(8): invalid regex "(" (in regex): ... error: unclosed group -> invalid regex "(": unclosed group
+    """
+    regex = re.match(r"at \d+\(\d+\): (invalid regex .*?) \(in regex\).*^error: ([^\n]+)", fault, re.M | re.S)
+    return ": ".join(regex.groups()) if regex else fault.strip()
 
 
 @lru_cache(64)

@@ -9,7 +9,7 @@ import http.client
 import json
 from typing import Any
 
-from gemstead.errors import ConfigError, GemsteadError
+from gemstead.errors import ConfigError, GemsteadError, os_sentence
 
 TIMEOUT_S = 10.0
 
@@ -24,7 +24,8 @@ def ask(method: str, path: str, host: str, port: int, key: str | None) -> dict[s
         value = json.loads(response.read())
     except OSError as error:
         raise ConfigError(
-            f"no server answers at {host} port {port} ({error}); start one with gemstead serve, or say --port"
+            f"no server answers at {host} port {port} ({os_sentence(error)}); "
+            "start one with gemstead serve, or say --port"
         ) from error
     except (ValueError, http.client.HTTPException) as error:
         raise ConfigError(f"what listens at {host} port {port} is no gemstead server") from error
