@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "model.h"
 
@@ -41,17 +40,20 @@ struct Pick {
 };
 
 // The top_k experts of one row by share (ties to the lower), weights adding up to 1 before their scales.
-void pick(const gs_layer& layer, float* score, int row, Pick* picks) noexcept {
+void pick_experts(const gs_layer& layer, float* score, int row, Pick* picks) noexcept {
     const int experts = layer.num_experts, wanted = layer.top_k_experts;
     const float peak = *std::max_element(score, score + experts);
     float total = 0, chosen = 0;
     for (int e = 0; e < experts; ++e) total += score[e] = std::exp(score[e] - peak);
     for (int e = 0; e < experts; ++e) score[e] /= total;
+    constexpr float kTaken = -1;
     for (int i = 0; i < wanted; ++i) {
-        float* best = std::max_element(score, score + experts);
-        chosen += *best;
-        picks[i] = {static_cast<int>(best - score), row, *best};
-        *best = -1;
+        int best = -1;  // NaN, which damaged weights give, is never greater, but it is taken once only
+        for (int e = 0; e < experts; ++e)
+            if (score[e] != kTaken && (best < 0 || score[e] > score[best])) best = e;
+        chosen += score[best];
+        picks[i] = {best, row, score[best]};
+        score[best] = kTaken;
     }
     for (int i = 0; i < wanted; ++i) picks[i].weight = picks[i].weight / chosen * layer.per_expert_scale[picks[i].expert];
 }
@@ -74,7 +76,7 @@ void Model::experts(const gs_layer& layer, const float* x, const Rows& all, floa
     const int wanted = layer.top_k_experts;
     std::vector<Pick> picks(static_cast<size_t>(rows) * static_cast<size_t>(wanted));
     each_row(rows, [&](int t) noexcept {
-        pick(layer, score + static_cast<int64_t>(t) * layer.num_experts, t, &picks[static_cast<size_t>(t) * wanted]);
+        pick_experts(layer, score + static_cast<int64_t>(t) * layer.num_experts, t, &picks[static_cast<size_t>(t) * wanted]);
     });
     // Experts ascending: a row adds its own in the same order in any batch.
     std::stable_sort(picks.begin(), picks.end(), [](const Pick& a, const Pick& b) { return a.expert < b.expert; });

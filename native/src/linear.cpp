@@ -123,15 +123,21 @@ void linear(Threads& threads, const gs_matrix& w, Input& x, float* y, int64_t st
     const FloatFormat format = float_format(w.format);
     const int64_t row_bytes = w.columns * file_format(w.format).bytes;
     const float* rows = x.rows();
-    constexpr int kRows = 4;  // a tile of the kernel
-    const Shares shares(x, x.tokens(), (last - first + kRows - 1) / kRows, w.columns * kRows, threads.count());
+    constexpr int kRows = 4, kTokens = 12;  // whole tiles of every kernel
+    constexpr int64_t kInputBytes = 192 << 10;  // of a chunk's tokens, which stay in the second cache
+    const int64_t kept = kInputBytes / (w.columns * static_cast<int64_t>(sizeof(float))) / kTokens * kTokens;
+    const int most = static_cast<int>(std::max<int64_t>(kTokens, kept));
+    const Shares shares(x, most, (last - first + kRows - 1) / kRows, w.columns * kRows, threads.count());
     threads.run(shares.count(x), [&](int chunk, int) noexcept {
-        const Part& part = x.parts()[static_cast<size_t>(chunk / shares.groups)];
-        const int64_t from = chunk % shares.groups * shares.group * kRows;
+        const int group = chunk / shares.token_chunks;  // all tokens pass a group's weights before the next group
+        const Part& part = x.parts()[static_cast<size_t>(group / shares.groups)];
+        const int t0 = part.begin + chunk % shares.token_chunks * most, t1 = std::min(part.end, t0 + most);
+        if (t0 >= t1) return;
+        const int64_t from = group % shares.groups * shares.group * kRows;
         const int64_t to = std::min(last - first, from + shares.group * kRows);
         const uint8_t* data = static_cast<const uint8_t*>(w.data) + (part.copy * w.rows + first + from) * row_bytes;
-        matmul(format, data, static_cast<int>(to - from), w.columns, rows + part.begin * x.columns(), x.columns(),
-               part.end - part.begin, y + part.begin * stride + from, stride);
+        matmul(format, data, static_cast<int>(to - from), w.columns, rows + t0 * x.columns(), x.columns(), t1 - t0,
+               y + t0 * stride + from, stride);
     });
 }
 

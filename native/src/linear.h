@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <memory>
 #include <vector>
 
 #include "threads.h"
@@ -9,17 +10,23 @@
 
 namespace gs {
 
-// Memory that grows and never shrinks; contents are not kept when it grows.
+// Memory that grows and never shrinks; contents are not kept when it grows. It begins with a line of the caches,
+// so that the 16 answers of a strip are one line, and no other thread's.
 template <class T>
 class Scratch {
 public:
     T* get(int64_t count) {
-        if (count > static_cast<int64_t>(held_.size())) held_.resize(static_cast<size_t>(count));
-        return held_.data();
+        const size_t wanted = static_cast<size_t>(count) * sizeof(T);
+        if (bytes() < static_cast<int64_t>(wanted)) held_.resize(static_cast<size_t>(count) + kLine / sizeof(T));
+        size_t room = held_.size() * sizeof(T);
+        void* start = held_.data();
+        return static_cast<T*>(std::align(kLine, wanted, start, room));
     }
-    int64_t bytes() const noexcept { return static_cast<int64_t>(held_.size() * sizeof(T)); }
+    // Without the line spared to begin with one.
+    int64_t bytes() const noexcept { return held_.empty() ? 0 : static_cast<int64_t>(held_.size() * sizeof(T) - kLine); }
 
 private:
+    static constexpr size_t kLine = 64;
     std::vector<T> held_;
 };
 

@@ -121,6 +121,16 @@ def test_a_wide_nucleus_is_the_smallest_set_with_the_mass(mass, spread):
     assert set(chosen.tolist()) <= set(order[: count + 1].tolist())
 
 
+@pytest.mark.parametrize("mass", [0.0, 0.3, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("highest", [2, 3, 50, 100_000])
+def test_a_nucleus_of_whole_numbers_is_exact(mass, highest):
+    weights = np.random.default_rng(highest).integers(1, highest, 30_000).astype(np.float32)
+    order = np.argsort(-weights, kind="stable")
+    running = np.cumsum(weights[order].astype(np.float64))
+    count = int(np.searchsorted(running, mass * running[-1])) + 1
+    assert sorted(nucleus(weights, mass).tolist()) == sorted(order[:count].tolist())
+
+
 def test_a_wide_draw_has_the_right_frequencies(monkeypatch):
     monkeypatch.setattr("gemstead.engine.sampler.uniform", lambda seed, index: (index + 0.5) / 500)  # noqa: ARG005
     values = row(5, size=100_003, spread=0.5)

@@ -104,6 +104,9 @@ def test_options_that_say_off_are_taken(client):
     [
         ({"options": {"temperature": -1}}, 400, "options.temperature"),
         ({"options": {"mirostat": 2}}, 400, "options.mirostat"),
+        ({"options": {"mirostat": False}}, 400, "options.mirostat"),
+        ({"options": {"typical_p": 0.9}}, 400, "options.typical_p"),
+        ({"options": {"penalize_newline": False}}, 400, "options.penalize_newline"),
         ({"options": {"num_ctx": 10**9}}, 400, "num_ctx"),
         ({"model": "llama3"}, 404, "not served"),
         ({"format": "xml"}, 400, "format"),

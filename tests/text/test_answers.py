@@ -98,7 +98,20 @@ def test_blanks_are_few():
     assert not accepts(grammar, "[" + " " * 9 + "null]")
 
 
-def test_a_wrong_pattern_is_named_without_the_grammar_around_it():
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        ("regex", "a(b", 'invalid regex "a(b": unclosed group'),
+        ("regex", "a (in regex) (b", 'invalid regex "a (in regex) (b": unclosed group'),
+        ("json_schema", {"pattern": "(x"}, 'failed to compile JSON schema: pattern "(x": unclosed group'),
+    ],
+)
+def test_a_wrong_pattern_is_named_without_the_grammar_around_it(kind, value, said):
     with pytest.raises(InputError) as caught:
-        check_grammar(answer_grammar("regex", "a(b"), "the answer")
-    assert str(caught.value) == 'the answer cannot be used: invalid regex "a(b": unclosed group'
+        check_grammar(answer_grammar(kind, value), "the answer")
+    assert str(caught.value) == f"the answer cannot be used: {said}"
+
+
+def test_a_wrong_pattern_in_a_grammar_keeps_its_place():
+    with pytest.raises(InputError, match=r"at 2\(4\)"):
+        check_grammar(answer_grammar("lark", "start: x\nx: /(/"), "the answer")

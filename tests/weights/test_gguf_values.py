@@ -1,6 +1,8 @@
 """The values of a GGUF's metadata: what stays in the file, what is decoded when."""
 
 import struct
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,23 @@ def test_many_strings_at_once_end_where_they_end_one_by_one(
         path.write_bytes(container(keys=(key("a", 9, longer),)))
         with pytest.raises(WeightsError, match="damaged"):
             read_gguf(path)
+
+
+@pytest.mark.parametrize("strings", [[bytes(255)] * 8_000, [b""] * 200_000, [b"x" * 300, b""] * 50_000])
+def test_strings_that_mislead_the_look_cost_no_more_than_one_by_one(
+    tmp_path: Path, strings: list[bytes]
+) -> None:
+    path = tmp_path / "m.gguf"
+    together = array(8, len(strings), b"".join(map(text, strings)))
+    path.write_bytes(container(keys=(key("a", 9, together),)))
+    before = time.process_time()
+    with closing(read_gguf(path)) as file:
+        assert len(file.metadata["a"]) == len(strings)
+    assert time.process_time() - before < 2
+    path.write_bytes(container(keys=[key(f"k{i}", 9, array(8, 1, text(bytes(255)))) for i in range(5_000)]))
+    with closing(read_gguf(path)) as file:
+        assert len(file.metadata) == 5_000
+    assert time.process_time() - before < 4
 
 
 def test_long_arrays_stay_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

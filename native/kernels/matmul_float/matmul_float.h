@@ -16,11 +16,15 @@ using MatmulFloat = void (*)(FloatFormat format, const void* w, int num_rows, in
 
 std::span<const Entry<MatmulFloat>> matmul_float_table() noexcept;
 
-// Asks for a line of each of the rows that come after these, or of these where that is beyond the first cache:
-// rows side by side are as many streams, and each leaves its page every 4 kB, where the hardware's own asking ends.
+// Asks for a line of each of the rows that come after these, into the second cache where they are wide: rows side
+// by side are as many streams, and each leaves its page every 4 kB, where the hardware's own asking ends.
 inline void ask_ahead(const uint8_t* w, int64_t row_bytes, int rows) noexcept {
-    const int64_t ahead = rows * row_bytes <= 16384 ? rows * row_bytes : 1024;
-    for (int r = 0; r < rows; ++r) __builtin_prefetch(w + r * row_bytes + ahead);
+    const auto next = reinterpret_cast<uintptr_t>(w) + static_cast<uintptr_t>(rows * row_bytes);  // maybe none
+    for (int r = 0; r < rows; ++r) {
+        const auto* line = reinterpret_cast<const void*>(next + static_cast<uintptr_t>(r * row_bytes));
+        if (rows * row_bytes <= 16384) __builtin_prefetch(line);
+        else __builtin_prefetch(line, 0, 2);
+    }
 }
 
 }  // namespace gs

@@ -18,6 +18,11 @@ import numpy as np
 from gemstead.engine.constraint import Bools, Mask, all_but, only, unpack_mask
 from gemstead.errors import BackendError, InputError
 
+# At 1(8) stands the one rule of a grammar made from a pattern or a schema.
+_PATTERN_FAULT = re.compile(
+    r"at 1\(8\): (.*?)(?: \(in regex\))?: regex parse error:\n\s*([^\n]*)\n.*^error: ([^\n]+)", re.M | re.S
+)
+
 
 class GrammarVocabulary:
     """What grammars need of a vocabulary: every token's bytes, which are special, which end a turn."""
@@ -215,12 +220,15 @@ def check_grammar(grammar: str, what: str) -> None:
 
 
 def _plain(fault: str) -> str:
-    """The complaint without the places in a grammar that the user has not written.
+    """The complaint about a pattern in one line, without the place in the line that we wrote around it.
 
     at 1(8): invalid regex "(" (in regex): ... error: unclosed group -> invalid regex "(": unclosed group
     """
-    regex = re.match(r"at \d+\(\d+\): (invalid regex .*?) \(in regex\).*^error: ([^\n]+)", fault, re.M | re.S)
-    return ": ".join(regex.groups()) if regex else fault.strip()
+    pattern = _PATTERN_FAULT.match(fault)
+    if pattern is None:
+        return fault.strip()
+    what, written, why = pattern.groups()
+    return f"{what}: {why}" if what.startswith("invalid regex") else f'{what}: pattern "{written}": {why}'
 
 
 @lru_cache(64)

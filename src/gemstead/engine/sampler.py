@@ -21,7 +21,8 @@ from gemstead.types import SamplingParams, TokenLogprob
 Indices = npt.NDArray[np.intp]
 
 _GROUPS = 512
-_SORTED, _SAMPLED = 4096, 255  # a nucleus: what is sorted at once, and what a guess of the middle looks at
+# A nucleus: what is sorted at once, what a guess of the middle looks at, and how often one is guessed.
+_SORTED, _SAMPLED, _HALVINGS = 4096, 255, 16
 
 
 def uniform(seed: int, index: int) -> float:
@@ -77,22 +78,25 @@ def nucleus(weights_V: Floats, mass: float) -> Indices:
     total = float(weights_V.sum(dtype=np.float64))
     able = np.flatnonzero(weights_V >= np.float32((1 - mass) * total / weights_V.size))
     weights = middle = weights_V[able]
-    goal, count = mass * total, 0  # of what `middle` still has to give, and how many stand above it
-    while middle.size > _SORTED:
+    goal, above = mass * total, 0  # of what `middle` still has to give, and how many stand above it
+    for _ in range(_HALVINGS):
+        if middle.size <= _SORTED:
+            break
         pivot = np.median(middle[:: middle.size // _SAMPLED])
         upper = middle[middle >= pivot]
-        above = float(upper.sum(dtype=np.float64))
         if upper.size == middle.size:  # many alike
             break
-        if above >= goal:
+        held = float(upper.sum(dtype=np.float64))
+        if held >= goal:
             middle = upper
         else:
-            goal, count, middle = goal - above, count + upper.size, middle[middle < pivot]
+            goal, above, middle = goal - held, above + upper.size, middle[middle < pivot]
     descending = np.sort(middle)[::-1]
-    last = min(int(np.searchsorted(np.cumsum(descending, dtype=np.float64), goal)), descending.size - 1)
+    running = np.cumsum(descending, dtype=np.float64)
+    last = min(int(np.searchsorted(running, goal)), descending.size - 1)
     least = descending[last]
     inside = able[weights > least]
-    return np.concatenate([inside, able[weights == least][: count + last + 1 - inside.size]])
+    return np.concatenate([inside, able[weights == least][: above + last + 1 - inside.size]])
 
 
 def _draw(weights: Floats, u: float) -> int:

@@ -16,13 +16,13 @@ from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import text_tensors
 from gemstead.weights.formats import get
 
-# Of what the kernels alone reach, a whole model reaches this much. Set from bench/plan_check.py with four
-# models on two Zen 3 cores (AVX2), nothing else running (2026-11-26): with 0.85 for both, prompts were told
-# 13 to 32 % too slow, decoding 14 to 19 % too slow (16 % too fast for q4_k_m). Prompts with 0.95: 8 % too
-# slow on average (seven models), and 5 more since tiles do not wait for their answers' lines. The guide's
+# Of what a second of probing shows of the kernels alone, a whole model reaches this much. Set from
+# bench/plan_check.py on two Zen 3 cores (AVX2), nothing else running (2026-11-26). Reading a prompt: 0.95 was
+# 8 % too slow on average (seven rows of e2b to 26b), before tiles stopped to wait for their answers' lines; a
+# share above 1 says that the probe, one matrix for a moment, is slower than hundreds in a row. The guide's
 # table has what comes of these; the machine itself changes by as much within minutes.
 READ_SHARE = 0.93  # decoding
-MULTIPLY_SHARE = 1.03  # reading a prompt: the second that probes is slower than a long one
+MULTIPLY_SHARE = 1.03  # reading a prompt
 ATTENTION_SHARE = 0.5  # of the float32 rate, over cached keys and values
 _CHUNK = EngineOptions().max_rows
 

@@ -81,8 +81,8 @@ OPTIONS = {
                      "numa", "low_vram", "f16_kv", "vocab_only", "repeat_last_n")
     },
     "typical_p": Field(only(1), "1 only: the filter is not there"),
-    "tfs_z": Field(only(1), "1 only: likewise"),
-    "mirostat": Field(only(0), "0 only: likewise"),
+    "tfs_z": Field(only(1), "1 only: the filter is not there"),
+    "mirostat": Field(only(0), "0 only: it is not there"),
     **{name: silent(anything, "mirostat is off") for name in ("mirostat_tau", "mirostat_eta")},
     "penalize_newline": Field(only(True), "true only: a line's end is a token like the others"),
 }  # fmt: skip
