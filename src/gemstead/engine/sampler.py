@@ -21,8 +21,6 @@ from gemstead.types import SamplingParams, TokenLogprob
 Indices = npt.NDArray[np.intp]
 
 _GROUPS = 512
-# A nucleus: what is sorted at once, what a guess of the middle looks at, and how often one is guessed.
-_SORTED, _SAMPLED, _HALVINGS = 4096, 255, 16
 
 
 def uniform(seed: int, index: int) -> float:
@@ -73,30 +71,16 @@ def nucleus(weights_V: Floats, mass: float) -> Indices:
     """The smallest set of greatest weights with `mass` < 1 of their sum; never empty, ties to the lowest.
 
     All weights below a V-th of the rest of the mass make less than that rest together, so none of them is
-    inside. What is left is halved until it is worth sorting: a flat row has 80,000 weights to look through.
+    inside; what is left is sorted.
     """
     total = float(weights_V.sum(dtype=np.float64))
     able = np.flatnonzero(weights_V >= np.float32((1 - mass) * total / weights_V.size))
-    weights = middle = weights_V[able]
-    goal, above = mass * total, 0  # of what `middle` still has to give, and how many stand above it
-    for _ in range(_HALVINGS):
-        if middle.size <= _SORTED:
-            break
-        pivot = np.median(middle[:: middle.size // _SAMPLED])
-        upper = middle[middle >= pivot]
-        if upper.size == middle.size:  # many alike
-            break
-        held = float(upper.sum(dtype=np.float64))
-        if held >= goal:
-            middle = upper
-        else:
-            goal, above, middle = goal - held, above + upper.size, middle[middle < pivot]
-    descending = np.sort(middle)[::-1]
-    running = np.cumsum(descending, dtype=np.float64)
-    last = min(int(np.searchsorted(running, goal)), descending.size - 1)
-    least = descending[last]
+    weights = weights_V[able]
+    descending = np.sort(weights)[::-1]
+    count = int(np.searchsorted(np.cumsum(descending, dtype=np.float64), mass * total)) + 1
+    least = descending[min(count, descending.size) - 1]
     inside = able[weights > least]
-    return np.concatenate([inside, able[weights == least][: above + last + 1 - inside.size]])
+    return np.concatenate([inside, able[weights == least][: count - inside.size]])
 
 
 def _draw(weights: Floats, u: float) -> int:
