@@ -337,7 +337,7 @@ def test_a_polled_stream_that_is_cancelled_ends_once():
 def test_a_continuation_has_no_template():
     engine, session = make()
     ids = small_tokenizer().encode("the model")
-    *_, end = session.continuation(ids, SamplingParams(max_tokens=3))
+    *_, end = session.continuation(ids, SamplingParams(max_tokens=3, temperature=0))
     assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (len(ids), 3)
     assert engine.has_work is False
 

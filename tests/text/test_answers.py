@@ -103,7 +103,7 @@ def test_blanks_are_few():
     [
         ("regex", "a(b", 'invalid regex "a(b": unclosed group'),
         ("regex", "a (in regex) (b", 'invalid regex "a (in regex) (b": unclosed group'),
-        ("json_schema", {"pattern": "(x"}, 'failed to compile JSON schema: pattern "(x": unclosed group'),
+        ("json_schema", {"pattern": "(x"}, 'failed to compile JSON schema: regex "(x": unclosed group'),
     ],
 )
 def test_a_wrong_pattern_is_named_without_the_grammar_around_it(kind, value, said):

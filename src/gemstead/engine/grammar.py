@@ -228,7 +228,7 @@ def _plain(fault: str) -> str:
     if pattern is None:
         return fault.strip()
     what, written, why = pattern.groups()
-    return f"{what}: {why}" if what.startswith("invalid regex") else f'{what}: pattern "{written}": {why}'
+    return f"{what}: {why}" if what.startswith("invalid regex") else f'{what}: regex "{written}": {why}'
 
 
 @lru_cache(64)
