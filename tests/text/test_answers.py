@@ -115,3 +115,8 @@ def test_a_wrong_pattern_is_named_without_the_grammar_around_it(kind, value, sai
 def test_a_wrong_pattern_in_a_grammar_keeps_its_place():
     with pytest.raises(InputError, match=r"at 2\(4\)"):
         check_grammar(answer_grammar("lark", "start: x\nx: /(/"), "the answer")
+
+
+def test_a_choice_may_hold_any_character():
+    for character in map(chr, [*range(1, 0xA0), 0x2028, 0xFEFF, 0x1F600]):
+        check_grammar(answer_grammar("choice", [f"a{character}b"]), "the answer")

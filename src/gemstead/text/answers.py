@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gemstead.errors import InputError
-from gemstead.text.patterns import FORMATS, check_format, plain_classes, regex_literal
+from gemstead.text.patterns import FORMATS, check_format, plain_classes, regex_literal, text_literal
 from gemstead.text.unions import KNOWN, TYPES, says_nothing
 
 # Blanks are free but few: a small model could write them without end.
@@ -38,7 +38,7 @@ def answer_grammar(kind: str, value: Any) -> str:
     if kind == "regex":
         return f"start: {regex_literal(value)}\n"
     if kind == "choice":
-        return "start: " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in value)
+        return "start: " + " | ".join(map(text_literal, value))
     return str(value)
 
 

@@ -17,7 +17,7 @@ from gemstead.errors import InputError
 from gemstead.text.calls import read_calls
 from gemstead.text.control import ControlIds
 from gemstead.text.declare import is_bare_key, sorted_items
-from gemstead.text.patterns import number_rule, string_rule
+from gemstead.text.patterns import number_rule, string_rule, text_literal
 from gemstead.text.unions import (
     Schema,
     alternatives,
@@ -53,7 +53,7 @@ def call_grammar(tools: Sequence[Tool], control: ControlIds) -> str:
             body = writer.root(tool.parameters or {"type": "object"}, f"tool {tool.name}")
         except RecursionError:
             raise InputError(f"tool {tool.name} has a schema that is nested too deeply") from None
-        calls.append(writer.rule(f"{_literal('call:' + tool.name)} {body} <[{control.call_close}]>"))
+        calls.append(writer.rule(f"{text_literal('call:' + tool.name)} {body} <[{control.call_close}]>"))
     return "\n".join([f"start: {' | '.join(calls)}", *writer.lines, writer.common, _ANY, ""])
 
 
@@ -158,13 +158,15 @@ class _Writer:
 
     def _constant(self, value: Any) -> str:
         if isinstance(value, str):
-            return f"{self.quote} {_literal(value)} {self.quote}" if value else f"{self.quote} {self.quote}"
+            return (
+                f"{self.quote} {text_literal(value)} {self.quote}" if value else f"{self.quote} {self.quote}"
+            )
         if isinstance(value, Mapping):
             pairs = [f"{self._key(str(k))} {self._constant(v)}" for k, v in sorted_items(value)]
             return f'"{{" {_joined(pairs)} "}}"'
         if isinstance(value, list):
             return f'"[" {_joined([self._constant(v) for v in value])} "]"'
-        return _literal(json.dumps(value))
+        return text_literal(json.dumps(value))
 
     def _of_type(self, kind: str, schema: Schema, where: str) -> str:
         if kind in ("boolean", "null"):
@@ -248,16 +250,16 @@ class _Writer:
 
     def _key(self, name: str) -> str:
         if is_bare_key(name):
-            return _literal(name + ":")
-        return f'{self.quote} {_literal(name)} {self.quote} ":"' if name else f'{self.quote} {self.quote} ":"'
+            return text_literal(name + ":")
+        return (
+            f'{self.quote} {text_literal(name)} {self.quote} ":"'
+            if name
+            else f'{self.quote} {self.quote} ":"'
+        )
 
 
 def _joined(parts: Sequence[str]) -> str:
     return ' "," '.join(parts)
-
-
-def _literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _is_of(value: Any, kind: str) -> bool:

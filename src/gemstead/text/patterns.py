@@ -78,6 +78,11 @@ def check_format(name: Any, where: str) -> None:
         )
 
 
+def text_literal(text: str) -> str:
+    """A text as a literal of the grammar language, which takes every character but DEL as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def regex_literal(pattern: str) -> str:
     """A regular expression between slashes, as Lark writes it."""
     spelled = {"/": r"\/", "\n": r"\n"}
