@@ -1,8 +1,8 @@
 // y = x W^T for rows of float32, whatever the format of W: quantizes x once for all matrices that read it.
 #pragma once
 
-#include <span>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "threads.h"

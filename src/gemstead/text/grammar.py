@@ -158,9 +158,7 @@ class _Writer:
 
     def _constant(self, value: Any) -> str:
         if isinstance(value, str):
-            return (
-                f"{self.quote} {text_literal(value)} {self.quote}" if value else f"{self.quote} {self.quote}"
-            )
+            return self._quoted(value)
         if isinstance(value, Mapping):
             pairs = [f"{self._key(str(k))} {self._constant(v)}" for k, v in sorted_items(value)]
             return f'"{{" {_joined(pairs)} "}}"'
@@ -251,11 +249,10 @@ class _Writer:
     def _key(self, name: str) -> str:
         if is_bare_key(name):
             return text_literal(name + ":")
-        return (
-            f'{self.quote} {text_literal(name)} {self.quote} ":"'
-            if name
-            else f'{self.quote} {self.quote} ":"'
-        )
+        return f'{self._quoted(name)} ":"'
+
+    def _quoted(self, text: str) -> str:
+        return f"{self.quote} {text_literal(text)} {self.quote}" if text else f"{self.quote} {self.quote}"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ MAX_ALL_TEXT_BYTES = 1 << 26  # of a file; Gemma 4 has 14 MB
 _EAGER_VALUES = 1 << 18
 _TEXT_CHUNK = 1 << 20  # bytes of an array of strings looked at together
 _FEW = 4096  # strings that one look must pass, or they are passed one by one
-_LENGTH = struct.Struct("<Q")
+_LENGTH = struct.Struct("<Q")  # of a string
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class StringArray(Sequence[str]):
         return self.length
 
     def __iter__(self) -> Iterator[str]:
-        buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
+        buffer, at, unpack = self.file.buffer, self.start, _LENGTH.unpack_from
         for number in range(self.length):
             end = at + 8 + unpack(buffer, at)[0]
             try:
@@ -116,7 +116,7 @@ class StringArray(Sequence[str]):
     def _find(self, text: str) -> int | None:
         """The number of the first string equal to `text`."""
         wanted = string_bytes(text)
-        buffer, at, unpack = self.file.buffer, self.start, struct.Struct("<Q").unpack_from
+        buffer, at, unpack = self.file.buffer, self.start, _LENGTH.unpack_from
         number, place = 0, buffer.find(wanted, at, self.end)
         while place >= 0:
             while at < place:  # the bytes may also occur inside a string: walk to be sure
