@@ -102,6 +102,10 @@ gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, fl
 gs_status gs_draft(gs_model* model, const gs_cache* cache, const gs_batch* batch, const float* given,
                    float* logits, float* next) GS_NOEXCEPT;
 
+/* One token of a row of logits: ids[0]. Unless logprobs is NULL, ids[1..top] are the best by the row itself, greatest
+ * first, and logprobs[0..top] their log-probabilities. work [2 * vocab_size + 1] is written over. */
+gs_status gs_choose(const gs_choice* choice, float* work, int32_t* ids, double* logprobs) GS_NOEXCEPT;
+
 /* A vocabulary of Gemma's kind. kinds [tokens.count]: GGUF token types, and on return those that count (a plain
  * token that is one of `controls` is a control token); starts [tokens.count]: where each token's bytes begin in
  * tokens.data, which must outlive the vocabulary. */

@@ -137,4 +137,28 @@ typedef struct {
     int32_t reserved;
 } gs_strings;
 
+/* How a token is taken from a row of logits [vocab_size]: backend/base.py Choice. */
+typedef struct {
+    const float* row;
+    const uint32_t* allowed;
+    const int32_t* seen;
+    const int32_t* counts;
+    const int32_t* biased;
+    const float* biases;
+    const int32_t* forbidden;
+    double u;
+    int32_t vocab_size;
+    int32_t num_seen;
+    int32_t num_biased;
+    int32_t num_forbidden;
+    int32_t top_k;
+    int32_t top;
+    float temperature;
+    float top_p;
+    float min_p;
+    float repetition;
+    float presence;
+    float frequency;
+} gs_choice;
+
 #endif

@@ -9,6 +9,7 @@
 
 #include "../include/gemstead.h"
 #include "../kernels/peak/peak.h"
+#include "choose.h"
 #include "drafter.h"
 #include "model.h"
 #include "vocabulary.h"
@@ -162,6 +163,16 @@ const char* wrong_batch(const gs_spec& spec, const gs::Cache& cache, const gs_ba
     return nullptr;
 }
 
+const char* wrong_choice(const gs_choice& c) noexcept {
+    if (c.vocab_size < 1 || c.top < 0 || c.top > c.vocab_size) return "a choice is among one token at least";
+    const auto outside = [&](const int32_t* ids, int32_t count) noexcept {
+        return std::any_of(ids, ids + count, [&](int32_t id) noexcept { return id < 0 || id >= c.vocab_size; });
+    };
+    if (outside(c.seen, c.num_seen) || outside(c.biased, c.num_biased) || outside(c.forbidden, c.num_forbidden))
+        return "a choice names a token outside the vocabulary";
+    return nullptr;
+}
+
 }  // namespace
 
 extern "C" {
@@ -170,7 +181,7 @@ const char* gs_last_error(void) noexcept { return last_error; }
 
 int32_t gs_layout_bytes(void) noexcept {
     return sizeof(gs_matrix) + sizeof(gs_pool) + sizeof(gs_spec) + sizeof(gs_layer) + sizeof(gs_sequence) +
-           sizeof(gs_batch) + sizeof(gs_drafter) + sizeof(gs_term) + sizeof(gs_strings);
+           sizeof(gs_batch) + sizeof(gs_drafter) + sizeof(gs_term) + sizeof(gs_strings) + sizeof(gs_choice);
 }
 
 const char* gs_isa(void) noexcept { return gs::name_of(gs::isa()); }
@@ -299,6 +310,13 @@ gs_status gs_forward(gs_model* model, gs_cache* cache, const gs_batch* batch, fl
         if (const char* wrong = wrong_batch(model->model.spec(), cache->cache, *batch, model->model.num_adapters())) return wrong;
         if (batch->num_tokens) model->model.forward(cache->cache, *batch, logits, hidden);
         return nullptr;
+    });
+}
+
+gs_status gs_choose(const gs_choice* choice, float* work, int32_t* ids, double* logprobs) noexcept {
+    return guarded([&]() -> const char* {
+        if (const char* wrong = wrong_choice(*choice)) return wrong;
+        return gs::choose(*choice, work, ids, logprobs);
     });
 }
 

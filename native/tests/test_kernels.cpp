@@ -209,6 +209,12 @@ void test_rows() {
             const float a = table[0].run.exp_sum(wanted.data(), n, 20), b = entry.run.exp_sum(got.data(), n, 20);
             check("exp_sum", 4, own);
             expect(near(a, b, a, 8), "exp_sum total", name_of(entry.isa), n, a, b);
+            const float most = table[0].run.peak(x.at, n), same = entry.run.peak(x.at, n);
+            expect(most == same, "peak", name_of(entry.isa), n, most, same);
+            if (!n) continue;
+            wanted.assign(x.at, x.at + n), wanted[static_cast<size_t>(n * 5 / 7)] = NAN;
+            const float none = entry.run.peak(wanted.data(), n);
+            expect(std::isnan(none), "peak of NaN", name_of(entry.isa), n, 0, none);
         }
     }
     std::printf("%-14s rounded, %zu ISA\n", "rows", table.size());

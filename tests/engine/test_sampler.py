@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemstead.engine.sampler import Sampler, best, nucleus, uniform
+from gemstead.backend.native.choosing import NativeChooser
+from gemstead.backend.native.library import is_built
+from gemstead.engine import choosing
+from gemstead.engine.choosing import best, nucleus
+from gemstead.engine.constraint import pack_mask
+from gemstead.engine.sampler import Sampler, uniform
 from gemstead.errors import BackendError, InputError
 from gemstead.types import SamplingParams
+
+
+@pytest.fixture(params=["numpy", "native"])
+def choose(request):
+    """Both ways from a row to a token; every test that asks for it holds both to the same."""
+    if request.param == "numpy":
+        return choosing.choose
+    if not is_built():
+        pytest.skip("the native engine is not built here: no C++ compiler")
+    return NativeChooser()
 
 
 def row(seed, size=300, spread=2.0, steps=None):
@@ -49,19 +65,15 @@ def slow_distribution(values, params, prompt=(), output=(), suppressed=()):
     return {i: w / sum(weights) for i, w in zip(order, weights, strict=True)}
 
 
-def drawn_distribution(values, params, prompt=(), output=(), suppressed=(), draws=400):
+def drawn_distribution(choose, values, params, prompt=(), output=(), suppressed=(), draws=400):
     """Token -> probability, by feeding evenly spaced numbers instead of random ones."""
     counts = {}
     sampler = Sampler(params, prompt, values.size, suppressed)
     for token in output:
-        sampler._penalties.saw(token)
+        sampler._seen.add(token)
     for i in range(draws):
         sampler.seed = i
-        values_now = sampler._adjusted(values, None)
-        if params.temperature == 0:
-            token = int(values_now.argmax())
-        else:
-            token = sampler._sample(values_now, 0)
+        token, _ = choose(values, sampler.choice(0, None))
         counts[token] = counts.get(token, 0) + 1 / draws
     return counts
 
@@ -85,14 +97,14 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("given_params", SETTINGS)
-def test_the_distribution_is_the_slow_ones(monkeypatch, given_params):
+def test_the_distribution_is_the_slow_ones(monkeypatch, choose, given_params):
     params = SamplingParams(**given_params)
     monkeypatch.setattr("gemstead.engine.sampler.uniform", lambda seed, index: (seed + 0.5) / 2000)  # noqa: ARG005
     for seed in range(3):
         values = row(seed, steps=4)  # many ties
         seen = {"prompt": (1, 2, 3, 250), "output": (5, 5, 9) if "presence_penalty" in given_params else ()}
         slow = slow_distribution(values, params, **seen, suppressed=(7, 8))
-        fast = drawn_distribution(values, params, **seen, suppressed=(7, 8), draws=2000)
+        fast = drawn_distribution(choose, values, params, **seen, suppressed=(7, 8), draws=2000)
         assert fast.keys() <= slow.keys()
         for token, p in slow.items():
             assert fast.get(token, 0.0) == pytest.approx(p, abs=1.1 / 2000)
@@ -113,7 +125,7 @@ def test_a_wide_nucleus_is_the_smallest_set_with_the_mass(mass, spread):
     values[100:200] = -np.inf
     values -= values.max()
     weights = np.exp(values)
-    chosen = nucleus(weights, mass)
+    chosen = np.flatnonzero(nucleus(weights, mass))
     order = np.argsort(-values, kind="stable")
     running = np.cumsum(weights[order].astype(np.float64))
     count = min(int(np.searchsorted(running, mass * running[-1])) + 1, values.size)
@@ -128,26 +140,26 @@ def test_a_nucleus_of_whole_numbers_is_exact(mass, highest):
     order = np.argsort(-weights, kind="stable")
     running = np.cumsum(weights[order].astype(np.float64))
     count = int(np.searchsorted(running, mass * running[-1])) + 1
-    assert sorted(nucleus(weights, mass).tolist()) == sorted(order[:count].tolist())
+    assert np.flatnonzero(nucleus(weights, mass)).tolist() == sorted(order[:count].tolist())
 
 
-def test_a_wide_draw_has_the_right_frequencies(monkeypatch):
+def test_a_wide_draw_has_the_right_frequencies(choose, monkeypatch):
     monkeypatch.setattr("gemstead.engine.sampler.uniform", lambda seed, index: (index + 0.5) / 500)  # noqa: ARG005
     values = row(5, size=100_003, spread=0.5)
-    sampler = Sampler(SamplingParams(top_k=0, top_p=1.0, seed=0), (), values.size)
+    sampler = Sampler(SamplingParams(top_k=0, top_p=1.0, seed=0), (), values.size, choose=choose)
     tokens = np.array([sampler.choose(values, i)[0] for i in range(500)])
     assert (np.diff(tokens) >= 0).all()
     cumulative = np.cumsum(np.exp(values.astype(np.float64)))
     assert np.allclose(cumulative[tokens] / cumulative[-1], (np.arange(500) + 0.5) / 500, atol=1e-3)
 
 
-def test_a_token_without_weight_is_never_drawn(monkeypatch):
+def test_a_token_without_weight_is_never_drawn(choose, monkeypatch):
     values = np.full(2000, -np.inf, np.float32)
     values[[3, 1500]] = 0
     for u in (0.0, 0.25, 0.5, 0.75, 1 - 2**-53):
         monkeypatch.setattr("gemstead.engine.sampler.uniform", lambda seed, index, u=u: u)  # noqa: ARG005
         for params in (SamplingParams(top_k=0, top_p=1.0, seed=0), SamplingParams(seed=0)):
-            token, _ = Sampler(params, (), 2000).choose(values, 0)
+            token, _ = Sampler(params, (), 2000, choose=choose).choose(values, 0)
             assert token == (3 if u < 0.5 else 1500)
 
 
@@ -165,60 +177,118 @@ def test_without_a_seed_two_samplers_differ():
     assert Sampler(params, (), 10).seed != Sampler(params, (), 10).seed
 
 
-def test_logprobs_are_the_models_own():
+def test_logprobs_are_the_models_own(choose):
     values = row(1)
     params = SamplingParams(logprobs=5, seed=1, temperature=0.1, top_k=2, repetition_penalty=2.0)
-    token, found = Sampler(params, (0, 1), values.size).choose(values, 0)
+    token, found = Sampler(params, (0, 1), values.size, choose=choose).choose(values, 0)
     exact = values.astype(np.float64) - np.log(np.exp(values.astype(np.float64)).sum())
     assert found.token_id == token
     assert found.logprob == pytest.approx(exact[token], abs=1e-5)
     assert [i for i, _ in found.top] == np.argsort(-values, kind="stable")[:5].tolist()
     assert all(lp == pytest.approx(exact[i], abs=1e-5) for i, lp in found.top)
-    _, all_of_them = Sampler(SamplingParams(logprobs=64), (), 64).choose(values[:64], 0)
+    _, all_of_them = Sampler(SamplingParams(logprobs=64), (), 64, choose=choose).choose(values[:64], 0)
     assert sum(math.exp(lp) for _, lp in all_of_them.top) == pytest.approx(1, abs=1e-5)
-    _, only_chosen = Sampler(SamplingParams(logprobs=0), (), values.size).choose(values, 0)
+    _, only_chosen = Sampler(SamplingParams(logprobs=0), (), values.size, choose=choose).choose(values, 0)
     assert only_chosen.top == ()
-    assert Sampler(SamplingParams(), (), values.size).choose(values, 0)[1] is None
+    assert Sampler(SamplingParams(), (), values.size, choose=choose).choose(values, 0)[1] is None
 
 
-def test_the_row_is_left_alone():
+def test_the_row_is_left_alone(choose):
     values = row(1)
     values.flags.writeable = False
     params = SamplingParams(repetition_penalty=2.0, presence_penalty=1.0)
-    Sampler(params, (0, 1), values.size, (5,)).choose(values, 0, np.ones(values.size, bool))
+    Sampler(params, (0, 1), values.size, (5,), choose=choose).choose(values, 0, np.ones(values.size, bool))
 
 
-def test_penalties_count_what_was_emitted():
+def test_penalties_count_what_was_emitted(choose):
     values = np.zeros(10, np.float32)
     values[3] = 1.0
-    sampler = Sampler(SamplingParams(temperature=0, frequency_penalty=0.4), (), 10)
+    sampler = Sampler(SamplingParams(temperature=0, frequency_penalty=0.4), (), 10, choose=choose)
     assert [sampler.choose(values, i)[0] for i in range(5)] == [3, 3, 3, 0, 1]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_rows_that_are_not_numbers_are_refused(bad):
+def test_rows_that_are_not_numbers_are_refused(choose, bad):
     values = row(1)
     values[7] = bad
     with pytest.raises(BackendError, match="not numbers"):
-        Sampler(SamplingParams(), (), values.size).choose(values, 0)
+        Sampler(SamplingParams(), (), values.size, choose=choose).choose(values, 0)
 
 
-def test_nothing_allowed_is_refused():
+def test_nothing_allowed_is_refused(choose):
     values = row(1)
     with pytest.raises(BackendError, match="forbid"):
-        Sampler(SamplingParams(), (), values.size).choose(values, 0, np.zeros(values.size, bool))
+        Sampler(SamplingParams(), (), values.size, choose=choose).choose(
+            values, 0, np.zeros(values.size, bool)
+        )
 
 
-def test_suppressed_ids_beyond_the_vocabulary_do_not_matter():
-    assert Sampler(SamplingParams(temperature=0), (), 3, (2, 258882)).choose(row(1, 3), 0)[0] in (0, 1)
+def test_suppressed_ids_beyond_the_vocabulary_do_not_matter(choose):
+    assert Sampler(SamplingParams(temperature=0), (), 3, (2, 258882), choose=choose).choose(row(1, 3), 0)[
+        0
+    ] in (0, 1)
 
 
-def test_a_bias_is_added_before_anything_is_forbidden():
+def test_a_bias_is_added_before_anything_is_forbidden(choose):
     row = np.zeros(8, dtype=np.float32)
     row[3] = 2.0
-    assert Sampler(SamplingParams(temperature=0, logit_bias=((5, 2.5),)), [], 8).choose(row, 0)[0] == 5
-    assert Sampler(SamplingParams(temperature=0, logit_bias=((3, -100.0),)), [], 8).choose(row, 0)[0] != 3
-    assert Sampler(SamplingParams(temperature=0, logit_bias=((5, 100.0),)), [], 8, [5]).choose(row, 0)[0] == 3
+    assert (
+        Sampler(SamplingParams(temperature=0, logit_bias=((5, 2.5),)), [], 8, choose=choose).choose(row, 0)[0]
+        == 5
+    )
+    assert (
+        Sampler(SamplingParams(temperature=0, logit_bias=((3, -100.0),)), [], 8, choose=choose).choose(
+            row, 0
+        )[0]
+        != 3
+    )
+    assert (
+        Sampler(SamplingParams(temperature=0, logit_bias=((5, 100.0),)), [], 8, [5], choose=choose).choose(
+            row, 0
+        )[0]
+        == 3
+    )
     assert row[3] == 2.0
     with pytest.raises(InputError, match="ids go up to 7"):
-        Sampler(SamplingParams(logit_bias=((8, 1.0),)), [], 8)
+        Sampler(SamplingParams(logit_bias=((8, 1.0),)), [], 8, choose=choose)
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 255, 257, 1000, 70_001])
+@pytest.mark.parametrize("given_params", [*SETTINGS, {"top_k": 700}, {"top_k": 0, "top_p": 0.999}])
+def test_the_core_chooses_what_numpy_chooses(size, given_params):
+    if not is_built():
+        pytest.skip("the native engine is not built here: no C++ compiler")
+    core, rng = NativeChooser(), np.random.default_rng(size)
+    for case in range(12):
+        values = row(case, size, spread=(0.1, 1, 8)[case % 3], steps=(None, 2)[case % 2])
+        values[rng.random(size) < 0.1 * (case % 4)] = -np.inf
+        allowed = rng.random(size) < 0.7
+        allowed[rng.integers(size)] = values[values.argmax()] > -np.inf
+        biases = tuple((int(i), float(rng.normal())) for i in set(rng.integers(0, size, case % 5)))
+        params = SamplingParams(**{"logprobs": 3, "logit_bias": biases} | given_params)
+        sampler = Sampler(params, rng.integers(0, size, 5).tolist(), size, rng.integers(0, size, case % 2))
+        if sampler._seen is not None:
+            for token_id in (0, 0, size - 1):
+                sampler._seen.add(token_id)
+        choice = sampler.choice(case, pack_mask(allowed, size) if case % 3 else None)
+        if not np.isfinite(values.max()) or not np.isfinite(choosing.adjusted(values, choice).max()):
+            for choose in (core, choosing.choose):
+                with pytest.raises(BackendError, match=r"not numbers|forbid"):
+                    choose(values, choice)
+            continue
+        token_id, logprob = core(values, choice)
+        wanted_id, wanted = choosing.choose(values, choice)
+        assert [i for i, _ in logprob.top] == [i for i, _ in wanted.top]
+        assert np.allclose([p for _, p in logprob.top], [p for _, p in wanted.top], atol=1e-5)
+        assert token_id == logprob.token_id
+        assert logprob.logprob == pytest.approx(
+            float(values[token_id] - values[wanted_id]) + wanted.logprob, abs=1e-5
+        )
+        # Sums in another order: where the draw falls may differ by so much, and no more.
+        near = [replace(choice, u=min(max(choice.u + by, 0.0), 1 - 2**-53)) for by in (-1e-5, 1e-5)]
+        low, high = (choosing.choose(values, other)[0] for other in near)
+        order = np.arange(size)
+        if params.top_k:
+            adjusted = choosing.adjusted(values, choice)
+            order = np.argsort(np.argsort(-adjusted, kind="stable"), kind="stable")
+        assert order[low] <= order[token_id] <= order[high]

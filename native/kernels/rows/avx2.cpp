@@ -120,10 +120,26 @@ float exp_sum(float* x, int n, float peak) noexcept {
     return total(sum);
 }
 
+float peak(const float* x, int n) noexcept {
+    __m256 most = _mm256_set1_ps(-__builtin_inff()), strange = _mm256_setzero_ps();
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 v = _mm256_loadu_ps(x + i);
+        most = _mm256_max_ps(v, most);
+        strange = _mm256_or_ps(strange, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    }
+    alignas(32) float lane[8];
+    _mm256_store_ps(lane, most);
+    bool odd = _mm256_movemask_ps(strange) != 0;
+    for (; i < n; ++i) odd |= x[i] != x[i], lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+    for (const float v : lane) lane[0] = v > lane[0] ? v : lane[0];
+    return odd ? __builtin_nanf("") : lane[0];
+}
+
 }  // namespace
 
 extern const RowKernels avx2;
-const RowKernels avx2{norm, gelu_mul, softcap, exp_sum};
+const RowKernels avx2{norm, gelu_mul, softcap, exp_sum, peak};
 
 }  // namespace gs::rows
 GS_END_TARGET

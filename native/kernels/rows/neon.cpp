@@ -116,10 +116,19 @@ float exp_sum(float* x, int n, float peak) noexcept {
     return total(low, high);
 }
 
+float peak(const float* x, int n) noexcept {
+    float32x4_t most = vdupq_n_f32(-__builtin_inff());
+    int i = 0;
+    for (; i + 4 <= n; i += 4) most = vmaxq_f32(most, vld1q_f32(x + i));  // NaN wins and stays
+    float greatest = vmaxvq_f32(most);
+    for (; i < n; ++i) greatest = x[i] != x[i] || x[i] > greatest ? x[i] : greatest;
+    return greatest;
+}
+
 }  // namespace
 
 extern const RowKernels neon;
-const RowKernels neon{norm, gelu_mul, softcap, exp_sum};
+const RowKernels neon{norm, gelu_mul, softcap, exp_sum, peak};
 
 }  // namespace gs::rows
 #endif

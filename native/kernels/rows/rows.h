@@ -5,6 +5,7 @@
 //            is the tanh form of Hendrycks & Gimpel, "Gaussian Error Linear Units".
 // softcap:   x = cap * tanh(x / cap).
 // exp_sum:   x = exp(x - peak), returns the sum; -inf becomes 0.
+// peak:      the greatest, -inf of none; NaN if one is.
 // Sums run in eight lanes, lane i % 8. exp is 2^n times a polynomial, within 2 ULP. Class: rounded.
 #pragma once
 
@@ -17,6 +18,7 @@ struct RowKernels {
     void (*gelu_mul)(float* gate, const float* up, int n) noexcept;
     void (*softcap)(float* x, int64_t n, float cap) noexcept;
     float (*exp_sum)(float* x, int n, float peak) noexcept;
+    float (*peak)(const float* x, int n) noexcept;
 };
 
 std::span<const Entry<RowKernels>> rows_table() noexcept;

@@ -34,9 +34,18 @@ float exp_sum(float* x, int n, float peak) noexcept {
     return lanes_total(lane);
 }
 
+float peak(const float* x, int n) noexcept {
+    float most = -INFINITY;
+    for (int i = 0; i < n; ++i) {
+        if (std::isnan(x[i])) return x[i];
+        if (x[i] > most) most = x[i];
+    }
+    return most;
+}
+
 }  // namespace
 
 extern const RowKernels scalar;
-const RowKernels scalar{norm, gelu_mul, softcap, exp_sum};
+const RowKernels scalar{norm, gelu_mul, softcap, exp_sum, peak};
 
 }  // namespace gs::rows

@@ -6,7 +6,7 @@ owns which page belongs to whom (engine/pages.py) and never touches a page's con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -14,9 +14,34 @@ import numpy as np
 import numpy.typing as npt
 
 from gemstead.spec.model import DrafterSpec, ModelSpec
+from gemstead.types import SamplingParams, TokenLogprob
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one token is chosen by from a row of logits [V].
+
+    Penalties fall on `seen_ids`, the tokens of prompt and output (`seen_counts`: how often the output has
+    each), `biases` are added to `biased_ids`, then all but the `allowed` tokens (bit i % 32 of word i // 32;
+    None: all are) and the `forbidden_ids` go; `u` in [0, 1) is where the draw falls.
+    """
+
+    params: SamplingParams
+    u: float
+    allowed: Words | None
+    seen_ids: Ints
+    seen_counts: Ints
+    biased_ids: Ints
+    biases: Floats
+    forbidden_ids: Ints
+
+
+LEAST_TEMPERATURE = 1e-6  # of a draw: below it, differences of float32 logits overflow
+Choose = Callable[[Floats, Choice], tuple[int, TokenLogprob | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +51,8 @@ class Capabilities:
     `kv_bytes_per_token[p]` is the memory of one token in page pool p, all of that pool's layers.
     `free_bytes` is what the backend's device has left for K/V beside the weights; None where that is
     the machine's own memory. `adapters` are the names it was opened with, in the order of SequenceRows'
-    numbers, each with a hash of what it holds.
+    numbers, each with a hash of what it holds. `choose` is the backend's own way from a row of its logits
+    to a token, by engine/choosing.py's rules; None: it has none. For one thread at a time.
     """
 
     name: str
@@ -37,6 +63,7 @@ class Capabilities:
     media: frozenset[str] = frozenset()
     free_bytes: int | None = None
     adapters: Mapping[str, bytes] = field(default_factory=dict)
+    choose: Choose | None = None
 
 
 class Cache(Protocol):

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gemstead.backend.base import Words
+
 Mask = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 
@@ -53,6 +55,17 @@ def unpack_mask(mask: Mask, vocab_size: int) -> Bools:
     if allowed.ndim != 1 or allowed.size < vocab_size:
         raise ValueError(f"a constraint's mask covers {allowed.size} tokens; the vocabulary has {vocab_size}")
     return allowed[:vocab_size]
+
+
+def pack_mask(mask: Mask, vocab_size: int) -> Words:
+    """A mask as words, bit i % 32 of word i // 32, whichever of the two forms it came in."""
+    size = mask.size if mask.dtype == np.bool_ else 32 * mask.size
+    if mask.ndim != 1 or size < vocab_size:
+        raise ValueError(f"a constraint's mask covers {size} tokens; the vocabulary has {vocab_size}")
+    if mask.dtype == np.bool_:
+        raw = np.packbits(mask, bitorder="little")
+        mask = np.concatenate([raw, np.zeros(-raw.size % 4, np.uint8)]).view("<u4")
+    return np.ascontiguousarray(mask).astype(np.uint32, copy=False)
 
 
 def only(vocab_size: int, wanted: Iterable[int]) -> Bools:

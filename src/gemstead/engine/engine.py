@@ -126,7 +126,7 @@ class Engine:
         sequence = Sequence(
             ids=ids,
             limit=min(len(ids) + asked, self.max_sequence_tokens),
-            sampler=Sampler(params, ids, self.spec.vocab_size, self.spec.tokens.suppressed),
+            sampler=Sampler(params, ids, self.spec.vocab_size, self.spec.tokens.suppressed, self._can.choose),
             table=self.pages.new_table(salt, digest),
             eos_ids=frozenset(self.spec.tokens.eos if eos_ids is None else eos_ids),
             constraint=constraint,

@@ -16,6 +16,7 @@ import numpy as np
 from gemstead.backend.base import Batch, Cache, Capabilities, Floats, Logits, Media
 from gemstead.backend.native import layout
 from gemstead.backend.native.adapters import AdapterTerms
+from gemstead.backend.native.choosing import NativeChooser
 from gemstead.backend.native.cores import usable_cores
 from gemstead.backend.native.footprint import held_weights
 from gemstead.backend.native.library import address, check, ints, library
@@ -88,7 +89,7 @@ class NativeBackend:
         reason = unsuited(store.spec, kv)
         if reason is not None:
             raise BackendError(f"the native backend {reason}; choose the backend reference or torch")
-        self._spec, self._kv = store.spec, kv
+        self._spec, self._kv, self._choose = store.spec, kv, NativeChooser()
         self._bytes = held_weights(store.spec, store.formats).resident
         count = threads or usable_cores()
         self._weights: Weights | None = Weights(store, count)
@@ -135,6 +136,7 @@ class NativeBackend:
             weights_bytes=self._bytes,
             adapters=self._digests,
             media=self.media,
+            choose=self._choose,
         )
 
     def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> NativeCache:

@@ -7,7 +7,7 @@ here computes; backend.py fills the structs from a ModelSpec and a Store.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_double, c_float, c_int32, c_int64, c_uint32, c_void_p
 from typing import Any
 
 MAX_POOLS = 4
@@ -174,6 +174,36 @@ class Strings(ctypes.Structure):
     _fields_ = (("data", c_void_p), ("bytes", c_int64), ("count", c_int32), ("reserved", c_int32))
 
 
+class Choice(ctypes.Structure):
+    """How a token is taken from a row of logits [vocab_size]: backend/base.py Choice.
+
+    allowed: bit i % 32 of word i / 32, NULL for all; top: how many of the best are told too.
+    """
+
+    _fields_ = (
+        ("row", POINTER(c_float)),
+        ("allowed", POINTER(c_uint32)),
+        ("seen", POINTER(c_int32)),
+        ("counts", POINTER(c_int32)),
+        ("biased", POINTER(c_int32)),
+        ("biases", POINTER(c_float)),
+        ("forbidden", POINTER(c_int32)),
+        ("u", c_double),
+        ("vocab_size", c_int32),
+        ("num_seen", c_int32),
+        ("num_biased", c_int32),
+        ("num_forbidden", c_int32),
+        ("top_k", c_int32),
+        ("top", c_int32),
+        ("temperature", c_float),
+        ("top_p", c_float),
+        ("min_p", c_float),
+        ("repetition", c_float),
+        ("presence", c_float),
+        ("frequency", c_float),
+    )
+
+
 STRUCTS: tuple[type[ctypes.Structure], ...] = (
     Matrix,
     Pool,
@@ -184,9 +214,17 @@ STRUCTS: tuple[type[ctypes.Structure], ...] = (
     Drafter,
     Term,
     Strings,
+    Choice,
 )
 
-_C_NAMES = {c_int32: "int32_t", c_int64: "int64_t", c_float: "float", c_void_p: "const void*"}
+_C_NAMES = {
+    c_int32: "int32_t",
+    c_uint32: "uint32_t",
+    c_int64: "int64_t",
+    c_float: "float",
+    c_double: "double",
+    c_void_p: "const void*",
+}
 
 
 def total_bytes() -> int:

@@ -36,6 +36,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "gs_draft": (c_int32, (c_void_p, c_void_p, POINTER(layout.Batch), c_void_p, c_void_p, c_void_p)),
     "gs_new_cache": (c_int32, (c_void_p, POINTER(c_int32), c_int32, c_int32, POINTER(c_void_p))),
     "gs_forward": (c_int32, (c_void_p, c_void_p, POINTER(layout.Batch), c_void_p, c_void_p)),
+    "gs_choose": (c_int32, (POINTER(layout.Choice), c_void_p, c_void_p, c_void_p)),
     "gs_new_vocabulary": (
         c_int32,
         (layout.Strings, layout.Strings, layout.Strings, c_void_p, c_void_p, POINTER(c_void_p)),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gemstead.backend.base import Batch, Capabilities, Floats, Ints, Logits, Media
+from gemstead.backend.native.choosing import native_chooser
 from gemstead.backend.reference.drafter import check_pair
 from gemstead.backend.torch.adapters import Adapted, bound
 from gemstead.backend.torch.cache import PagedCache, Rows, attend_pages, spans_of
@@ -103,6 +104,7 @@ class TorchBackend:
             weights_bytes=self._bytes,
             free_bytes=torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None,
             adapters=self._digests,
+            choose=native_chooser(),
         )
 
     def new_cache(self, num_pages: tuple[int, ...], page_tokens: int) -> PagedCache:
