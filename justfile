@@ -31,9 +31,11 @@ check: venv
 test: venv native
     {{ python }} -m pytest -n {{ processes }}
 
-# build the native kernels and test each against its scalar definition, those of other machines by emulators
+# build the native kernels and test each against its scalar definition, under sanitizers, and by emulators
 kernels: venv
     {{ python }} native/build.py test
+    {{ python }} native/build.py test --sanitize address,undefined || [ $? = 77 ]
+    {{ python }} native/build.py test --sanitize thread || [ $? = 77 ]
     {{ python }} native/build.py test --emulate avx512 || [ $? = 77 ]
     {{ python }} native/build.py test --arm || [ $? = 77 ]
 

@@ -147,6 +147,8 @@ typedef struct {
     const float* biases;
     const int32_t* forbidden;
     double u;
+    double top_p;
+    double min_p;
     int32_t vocab_size;
     int32_t num_seen;
     int32_t num_biased;
@@ -154,8 +156,6 @@ typedef struct {
     int32_t top_k;
     int32_t top;
     float temperature;
-    float top_p;
-    float min_p;
     float repetition;
     float presence;
     float frequency;

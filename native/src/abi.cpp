@@ -164,7 +164,9 @@ const char* wrong_batch(const gs_spec& spec, const gs::Cache& cache, const gs_ba
 }
 
 const char* wrong_choice(const gs_choice& c) noexcept {
-    if (c.vocab_size < 1 || c.top < 0 || c.top > c.vocab_size) return "a choice is among one token at least";
+    if (!c.row || c.vocab_size < 1) return "a choice is among one token at least";
+    if (c.top < 0 || c.top > c.vocab_size) return "more of the best tokens are asked for than there are";
+    if (c.num_seen < 0 || c.num_biased < 0 || c.num_forbidden < 0) return "a choice names less than no tokens";
     const auto outside = [&](const int32_t* ids, int32_t count) noexcept {
         return std::any_of(ids, ids + count, [&](int32_t id) noexcept { return id < 0 || id >= c.vocab_size; });
     };

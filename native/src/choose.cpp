@@ -197,14 +197,14 @@ void keep_nucleus(Weights& weights, double mass, float* spare) noexcept {
 // Where the running sum passes u of the total; never at a weight of 0.
 int draw(const Weights& weights, double u) noexcept {
     const double goal = u * weights.total();
-    double before = 0;
+    double before = 0, before_last = 0;
     size_t group = 0, last = 0;
     for (; group < weights.sums.size(); ++group) {
-        if (weights.sums[group] > 0) last = group;
+        if (weights.sums[group] > 0) last = group, before_last = before;
         if (before + weights.sums[group] > goal) break;
         before += weights.sums[group];
     }
-    if (group == weights.sums.size()) group = last;  // u of the total was rounded up to it
+    if (group == weights.sums.size()) group = last, before = before_last;  // u of the total was rounded up to it
     const int from = static_cast<int>(group) * kGroup, to = std::min(weights.size, from + kGroup);
     int found = from;
     for (int i = from; i < to; ++i) {
@@ -222,7 +222,8 @@ int sample(const gs_choice& c, const Row& row, const float* values, float* work)
     Weights weights = few ? weigh(some.data(), c.top_k, some[0], c.temperature, some.data())
                           : weigh(values, c.vocab_size, row.peak(), c.temperature, work);
     if (c.top_p < 1) keep_nucleus(weights, c.top_p, work + c.vocab_size);
-    if (c.min_p > 0) weights.drop_below(c.min_p * rows().peak(weights.at, weights.size));
+    // As in numpy: in float32, for weights are.
+    if (c.min_p > 0) weights.drop_below(static_cast<float>(c.min_p) * rows().peak(weights.at, weights.size));
     const int place = draw(weights, c.u);
     return few ? kept[static_cast<size_t>(place)] : place;
 }

@@ -108,7 +108,8 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         options = EngineOptions(
             memory_bytes=ceiling(can),
             context_tokens=context,
-            prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
+            prefix_folder=(folder := _prefix_folder(prefix_cache_dir, store, can)),
+            prefix_bytes=PREFIX_BYTES if folder is None else share_of(folder, PREFIX_BYTES),
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
         notes = [_about_template(store), _about_encoders(opened), _about_memory(can)]

@@ -50,6 +50,21 @@ def test_close_to_the_best_and_never_far_below_plain(cost, acceptance, noise):
     assert ours >= 0.94 * max(others)
 
 
+@pytest.mark.parametrize("cost", [CHEAP, DEAR, BEND])
+@pytest.mark.parametrize("steps", [32, 64, 128, 256, 1000])
+@pytest.mark.parametrize("acceptance", [0.0, 0.1])
+def test_a_drafter_that_guesses_wrong_costs_a_short_answer_little(cost, steps, acceptance):
+    """On average over answers, each with nothing learned yet."""
+    ours = [speed(adaptive(), cost, acceptance, steps=steps, seed=seed) for seed in range(40)]
+    assert sum(ours) / len(ours) >= 0.97
+
+
+@pytest.mark.parametrize("steps", [64, 256])
+def test_a_good_drafter_pays_in_a_short_answer(steps):
+    ours = speed(adaptive(), CHEAP, 0.9, steps=steps)
+    assert ours >= 0.85 * speed(fixed(MOST), CHEAP, 0.9, steps=steps)
+
+
 def test_a_change_of_text_is_noticed():
     def acceptance(n):
         return 0.95 if n >= 1500 else 0.0

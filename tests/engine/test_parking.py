@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from gemstead.engine.draft import MtpDrafter
 from gemstead.engine.engine import Engine
 from gemstead.engine.options import EngineOptions
-from gemstead.engine.parking import Parking
+from gemstead.engine.parking import Parking, share_of
 from gemstead.errors import ConfigError
 from gemstead.types import SamplingParams
 from support.hashing_backend import VOCAB, HashingBackend, HashingCache, oracle_logits
@@ -48,6 +52,37 @@ def test_a_restart_finds_what_was_read(tmp_path, drafter):
     assert ask(second, PROMPT) >= 56
     assert ask(second, PROMPT[:30] + OTHER) in range(8, 30)
     second.close()
+
+
+def test_what_was_parked_while_idle_outlives_a_power_cut(tmp_path):
+    first = engine(tmp_path)
+    ask(first, PROMPT)
+    first.park()  # and it is never closed
+    assert ask(engine(tmp_path), PROMPT) >= 56
+
+
+def test_models_share_one_ceiling(tmp_path):
+    page = 2 * 8 * PAGE + 16
+    for name in ("old", "newer"):
+        other = Parking(tmp_path / name, cache(), 1 << 20)
+        for i in range(4):
+            other.save(0, bytes([i]), i)
+            os.utime(tmp_path / name / f"0-0{i}.kv", (i, 1000 * (name == "newer") + i))
+    (tmp_path / "old" / "notes.txt").write_text("mine")
+    (tmp_path / "old" / "x.kv").write_text("mine")
+    assert share_of(tmp_path / "own", 10 * page) == 5 * page
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    newer = [f"newer/0-0{i}.kv" for i in range(4)]
+    assert left == [*newer, "old/0-03.kv", "old/notes.txt", "old/x.kv"]
+    assert share_of(tmp_path / "newer", 10 * page) == 9 * page
+    assert share_of(tmp_path / "none" / "own", 77) == 77
+
+
+def test_no_more_than_half_of_the_free_disk_is_taken(tmp_path, monkeypatch):
+    own = Parking(tmp_path / "own", cache(), 1 << 20)
+    own.save(0, b"\0", 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert share_of(tmp_path / "own", 1 << 20) == own.bytes_held + 500
 
 
 def test_what_was_evicted_comes_back(tmp_path):

@@ -143,6 +143,50 @@ def test_a_nucleus_of_whole_numbers_is_exact(mass, highest):
     assert np.flatnonzero(nucleus(weights, mass)).tolist() == sorted(order[:count].tolist())
 
 
+@pytest.mark.parametrize("mass", [0.2, 0.4, 0.6, 0.8])
+def test_a_nucleus_ends_where_its_mass_is_reached(choose, mass):
+    params = SamplingParams(top_k=0, top_p=mass)
+    choice = replace(Sampler(params, (), 5).choice(0, None), u=0.99)
+    assert choose(np.ones(5, np.float32), choice)[0] == round(5 * mass) - 1
+
+
+def test_the_last_token_with_weight_is_drawn_at_the_very_end(choose):
+    values = np.full(1000, -np.inf, np.float32)
+    values[[2, 600, 601]] = 0.0
+    choice = replace(Sampler(SamplingParams(top_k=0, top_p=1.0), (), 1000).choice(0, None), u=1.0)
+    assert choose(values, choice)[0] == 601
+
+
+def test_penalties_are_counted_in_float32(choose):
+    values = np.random.default_rng(3).normal(size=64).astype(np.float32)
+    params = SamplingParams(temperature=0, frequency_penalty=0.1)
+    sampler = Sampler(params, (), 64, choose=choose)
+    slow = values.copy()
+    for index in range(60):
+        token_id, _ = sampler.choose(values, index)
+        assert token_id == slow.argmax()
+        count = sampler._seen.arrays()[1][sampler._seen.arrays()[0].tolist().index(token_id)]
+        slow[token_id] = values[token_id] - np.float32(0.1) * np.float32(count)
+
+
+def test_the_core_refuses_choices_that_contradict_themselves():
+    if not is_built():
+        pytest.skip("the native engine is not built here: no C++ compiler")
+    core, values = NativeChooser(), np.ones(5, np.float32)
+    choice = Sampler(SamplingParams(), (), 5).choice(0, None)
+    outside = np.array([5], np.int32)
+    for bad in (
+        replace(choice, forbidden_ids=outside),
+        replace(choice, forbidden_ids=-outside),
+        replace(choice, biased_ids=outside, biases=np.ones(1, np.float32)),
+        replace(choice, seen_ids=outside, seen_counts=outside),
+    ):
+        with pytest.raises(BackendError, match="outside the vocabulary"):
+            core(values, bad)
+    with pytest.raises(BackendError, match="one token at least"):
+        core(values[:0], choice)
+
+
 def test_a_wide_draw_has_the_right_frequencies(choose, monkeypatch):
     monkeypatch.setattr("gemstead.engine.sampler.uniform", lambda seed, index: (index + 0.5) / 500)  # noqa: ARG005
     values = row(5, size=100_003, spread=0.5)

@@ -37,6 +37,11 @@ class Steps:
     def __init__(self, error: Exception | None = None) -> None:
         self.go = threading.Semaphore(0)
         self.error = error
+        self.parked = 0
+
+    def park(self):
+        self.parked += 1
+        raise OSError("no disk")  # which must not end the thread
 
     def step(self):
         self.go.acquire(timeout=0.02)
@@ -182,3 +187,19 @@ def test_silence_is_told_and_streams_merge():
     for index, text in enumerate("ab"):
         said = [e for i, events in seen for e in events if i == index]
         assert said == [TextDelta(text), Done("stop")]
+
+
+def test_what_was_read_is_parked_once_nobody_asks(monkeypatch):
+    monkeypatch.setattr("gemstead.server.runner.IDLE_S", 0.05)
+    engine = Steps()
+
+    async def scenario(runner):
+        for round_ in range(2):
+            assert engine.parked == round_
+            jobs = await runner.start([lambda: Script("a")])
+            await all_of(jobs[0])
+            runner.leave(jobs)
+            await asyncio.sleep(0.5)
+            assert engine.parked == round_ + 1
+
+    run(scenario, engine=engine)

@@ -47,7 +47,7 @@ def adjusted(row_V: Floats, choice: Choice) -> Floats:
     values[ids] = np.where(seen > 0, seen / factor, seen * factor)
     emitted, often = ids[counts > 0], counts[counts > 0]
     values[emitted] -= np.float32(choice.params.presence_penalty)
-    values[emitted] -= np.float32(choice.params.frequency_penalty) * often
+    values[emitted] -= np.float32(choice.params.frequency_penalty) * often.astype(np.float32)
     values[choice.biased_ids] += choice.biases
     if choice.allowed is not None:
         values[~unpack_mask(choice.allowed, values.size)] = -np.inf
@@ -65,7 +65,7 @@ def sample(values_V: Floats, choice: Choice) -> int:
     if params.top_p < 1.0:
         weights[~nucleus(weights, params.top_p)] = 0.0
     if params.min_p > 0.0:
-        weights[weights < params.min_p * weights.max()] = 0.0
+        weights[weights < np.float32(params.min_p) * weights.max()] = 0.0
     position = draw(weights, choice.u)
     return position if kept is None else int(kept[position])
 

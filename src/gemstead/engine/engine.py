@@ -372,6 +372,11 @@ class Engine:
         self._totals["drafted"] += sequence.drafted_tokens
         self._totals["accepted"] += sequence.accepted_tokens
 
+    def park(self) -> None:
+        """Put the prefixes that are kept on disk too, where there is a folder for them."""
+        with self._step_lock:
+            self.pages.park()
+
     def close(self) -> None:
         """Cancel everything, park what may be wanted again. The backend stays open; it is its owner's."""
         with self._step_lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,6 +21,31 @@ _DIGEST_BYTES = 16
 _SUFFIX = ".kv"
 
 Name = tuple[int, bytes]  # page pool, key
+
+
+def share_of(folder: Path, most_bytes: int) -> int:
+    """What `folder` may hold when it and those beside it, of other models, have `most_bytes` together.
+
+    The others give up their least used pages until they hold no more than half; and never is more than
+    half of the disk's free room taken.
+    """
+    own = others = 0
+    try:
+        pages = [path for path in folder.parent.glob(f"*/*{_SUFFIX}") if _name_of(path) is not None]
+        states = sorted(
+            ((path.stat(), path) for path in pages), key=lambda pair: pair[0].st_mtime, reverse=True
+        )
+        for state, path in states:  # the newest first
+            if path.parent == folder:
+                own += state.st_size
+            elif others + state.st_size <= most_bytes // 2:
+                others += state.st_size
+            else:
+                path.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder.parent).free
+    except OSError:
+        return most_bytes  # a folder that is not there yet, or that Parking will complain about
+    return max(0, min(most_bytes - others, own + free // 2))
 
 
 class Parking:

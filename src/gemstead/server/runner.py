@@ -8,6 +8,7 @@ the streams, the APIs read the jobs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -30,6 +31,9 @@ class Steps(Protocol):
     def step(self) -> None:
         """Advance everybody."""
 
+    def park(self) -> None:
+        """Put on disk what may be wanted after a restart."""
+
 
 class Polled(Protocol):
     """What the thread needs of a session's stream."""
@@ -45,6 +49,7 @@ class Polled(Protocol):
         """End it; its Done follows."""
 
 
+IDLE_S = 2.0  # without a request, before what was read is put on disk: the power may go
 CROWD = 4  # clients who may each have all that one may have
 
 Begin: TypeAlias = Callable[[], Polled]
@@ -184,14 +189,22 @@ class Runner:
             self._wake.notify()
 
     def _work(self) -> None:
+        is_parked = True
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._arrived or self._is_stopping)
+                self._wake.wait_for(
+                    lambda: self._jobs or self._arrived or self._is_stopping, None if is_parked else IDLE_S
+                )
                 self._jobs += self._arrived
                 self._arrived = []
                 if self._is_stopping and not self._jobs:
                     return
-            self._step()
+            is_parked = not self._jobs
+            if is_parked:
+                with contextlib.suppress(Exception):  # parking may only save time
+                    self._engine.park()
+            else:
+                self._step()
 
     def _step(self) -> None:
         try:

@@ -48,6 +48,22 @@ def test_the_cores_own_tests_pass(pytestconfig):
     assert "every chunk once" in done.stdout
 
 
+@pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
+def test_the_cores_own_tests_pass_under_sanitizers(pytestconfig, sanitizers):
+    command = [
+        sys.executable,
+        str(pytestconfig.rootpath / "native/build.py"),
+        "test",
+        "--sanitize",
+        sanitizers,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every chunk once" in done.stdout
+
+
 @pytest.mark.parametrize("option", ["--emulate=avx512", "--arm"])
 def test_the_kernels_of_other_machines_agree_too(pytestconfig, option):
     """AVX-512 by SIMDe and NEON by QEMU, where those are installed."""
