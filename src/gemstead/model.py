@@ -25,7 +25,8 @@ from gemstead.backend.base import Backend, Capabilities, Floats
 from gemstead.backend.native.vocabulary import native_cutter
 from gemstead.engine.draft import Drafter, MtpDrafter, NgramDrafter
 from gemstead.engine.engine import Engine
-from gemstead.engine.options import EngineOptions, EngineStats
+from gemstead.engine.options import PREFIX_BYTES, EngineOptions, EngineStats
+from gemstead.engine.parking import share_of
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
 from gemstead.hub.names import looks_like_name

@@ -11,6 +11,8 @@ from pathlib import Path
 from gemstead.engine.pages import PageBudget, PoolCounts
 from gemstead.errors import ConfigError
 
+PREFIX_BYTES = 4 << 30  # of prefixes kept on disk, all models together
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -31,7 +33,7 @@ class EngineOptions:
     adapt_depth: bool = True
     prefix_reuse: bool = True
     prefix_folder: Path | None = None
-    prefix_bytes: int = 4 << 30
+    prefix_bytes: int = PREFIX_BYTES
 
     def __post_init__(self) -> None:
         for name, low in (("page_tokens", 1), ("max_rows", 1), ("max_sequences", 1), ("draft_tokens", 0)):
