@@ -170,7 +170,7 @@ def test_arm(folder: Path) -> int:
     emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     if emulator is None:
         return skip(what, "qemu-aarch64 is not installed (Debian: qemu-user-static)")
-    programs = {test: folder / f"{test}_arm" for test in ("test_kernels", "test_model")}
+    programs = {test: folder / f"{test}_arm" for test in ("test_kernels", "test_model", "test_choose")}
     for test, program in programs.items():
         files = [*sources("kernels", "src"), NATIVE / f"tests/{test}.cpp"]
         build(Toolchain([ARM_COMPILER], ["-static"]), files, program, folder / "objects")

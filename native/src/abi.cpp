@@ -81,6 +81,8 @@ const char* wrong_layer(const gs_spec& spec, const gs_layer& l) noexcept {
     if (!wrong) wrong = wrong_matrix(l.up_proj, inner, width);
     if (!wrong) wrong = wrong_matrix(l.down_proj, width, inner);
     if (!wrong && l.num_experts) {
+        if (l.top_k_experts < 1 || l.top_k_experts > l.num_experts || l.expert_size < 1)
+            return "a layer picks more experts than it has, or none";
         wrong = wrong_matrix(l.router, l.num_experts, width);
         if (!wrong) wrong = wrong_matrix(l.expert_gate_up, 2 * int64_t{l.expert_size}, width, l.num_experts);
         if (!wrong) wrong = wrong_matrix(l.expert_down, width, l.expert_size, l.num_experts);
@@ -97,6 +99,8 @@ const char* wrong_spec(const gs_spec& spec, const gs_layer* layers) noexcept {
     if (spec.num_layers < 1 || spec.last_kv_layer < 0 || spec.last_kv_layer >= spec.num_layers)
         return "a model needs layers, one of which owns K/V";
     if (!gs::file_format(spec.embed_tokens.format).block) return "the embedding has a format that is not read";
+    if (spec.embed_tokens.columns != spec.hidden_size || spec.embed_tokens.rows < spec.vocab_size)
+        return "the embedding has another shape than the model";
     const char* wrong = wrong_matrix(spec.head, spec.vocab_size, spec.hidden_size);
     if (!wrong && spec.per_layer_width) {
         const int64_t total = int64_t{spec.num_layers} * spec.per_layer_width;
@@ -136,6 +140,9 @@ const char* wrong_sequence(const gs_spec& spec, const gs::Cache& cache, const gs
     if (s.count < 1 || s.position < 0) return "a sequence has no rows or begins before 0";
     for (int p = 0; p < spec.num_pools; ++p) {
         if (!s.page_tables[p]) return "a sequence has no page table for a pool";
+        for (int block = 0; block < s.position / cache.page_tokens(); ++block)  // -1: a window has left it behind
+            if (s.page_tables[p][block] < -1 || s.page_tables[p][block] >= cache.pages(p))
+                return "a sequence names a page that is not there";
         for (int block = s.position / cache.page_tokens(); block <= (s.position + s.count - 1) / cache.page_tokens(); ++block)
             if (s.page_tables[p][block] < 0 || s.page_tables[p][block] >= cache.pages(p))
                 return "a row was to be written into a page that is not there";

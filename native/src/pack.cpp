@@ -83,16 +83,21 @@ PackBlock packer(int32_t format) noexcept {
     }
 }
 
-// float32 values as q8_0 blocks of a file (34 bytes per 32).
-void to_q8_0(const float* x, int64_t columns, uint8_t* out) noexcept {
+// Blocks of 32 integers times one float16, which comes first: they are q8_0 of the same scale, and no value moves.
+bool keeps_scales(int32_t format) noexcept { return format == kQ5_0 || format == kIq4Nl; }
+
+// float32 values as q8_0 blocks of a file (34 bytes per 32); `scales` NULL: what the greatest of a block asks for, else
+// the float16 at the beginning of each `step` bytes.
+void to_q8_0(const float* x, int64_t columns, const uint8_t* scales, int64_t step, uint8_t* out) noexcept {
     for (int64_t k = 0; k < columns; k += 32, out += 34) {
         float peak = 0;
         for (int i = 0; i < 32; ++i) peak = std::fmax(peak, std::fabs(x[k + i]));
-        const uint16_t half = float_to_half(peak / 127.0f);
+        uint16_t half = float_to_half(peak / 127.0f);
+        if (scales) std::memcpy(&half, scales + k / 32 * step, 2);
         const float scale = half_to_float(half);
         std::memcpy(out, &half, 2);
         for (int i = 0; i < 32; ++i) {
-            const float q = scale > 0 ? std::nearbyint(x[k + i] / scale) : 0.0f;
+            const float q = scale != 0 ? std::nearbyint(x[k + i] / scale) : 0.0f;
             out[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::fmax(-127.0f, std::fmin(127.0f, q))));
         }
     }
@@ -126,7 +131,7 @@ void pack(int32_t format, const uint8_t* source, int64_t rows, int64_t columns, 
         const uint8_t* in = source + row * row_bytes;
         if (converts) {
             unpack_row(format, in, columns, values.data());
-            to_q8_0(values.data(), columns, converted.data());
+            to_q8_0(values.data(), columns, keeps_scales(format) ? in : nullptr, file.bytes, converted.data());
             in = converted.data();
         }
         uint8_t* out = target + row / kStrip * strip;

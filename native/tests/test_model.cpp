@@ -362,12 +362,26 @@ int refusals(const Built& built) {
     gs_sequence lost = run.sequence(0, 0, 1, 0);
     lost.page_tables[1] = far.data();
     refused({1}, lost, {0}, "page that is not there");
+    std::vector<int32_t> fine(kPages, 0), early = fine;
+    early[0] = kPages;  // rows look back at pages before their own
+    lost.page_tables[0] = fine.data(), lost.page_tables[1] = early.data(), lost.position = 5 * kPage;
+    refused({1}, lost, {0}, "page that is not there");
     std::vector<gs_layer> layers = built.layers;
     layers[1].num_heads = 3;
     gs_model* none = nullptr;
     layers[1].num_kv_heads = 2;
     wrong += check(gs_open(&built.spec, layers.data(), 1, &none) == GS_BAD_ARGUMENT && !none, "heads that do not fit are taken");
     wrong += check(gs_open(&built.spec, built.layers.data(), 0, &none) == GS_BAD_ARGUMENT, "no thread is taken for some");
+    gs_spec narrow = built.spec;
+    narrow.embed_tokens.columns -= 32;
+    wrong += check(gs_open(&narrow, built.layers.data(), 1, &none) == GS_BAD_ARGUMENT, "a narrow embedding is taken");
+    for (const int32_t picks : {0, 7}) {
+        layers = built.layers;
+        for (gs_layer& l : layers) l.top_k_experts = picks;
+        const gs_status status = gs_open(&built.spec, layers.data(), 1, &none);
+        wrong += check(!built.layers[0].num_experts || status == GS_BAD_ARGUMENT, "more experts than there are can be picked");
+        if (!status) gs_close(none);
+    }
     return wrong;
 }
 

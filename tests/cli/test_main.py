@@ -47,6 +47,7 @@ def test_no_command_is_wrong_usage(gem):
         (["run", "--tempreature", "1", "hi"], "--tempreature"),
         (["run", "--backend", "cuda", "hi"], "'cuda' is not one of"),
         (["run", "--threads", "0", "hi"], "0 is not in the range"),
+        (["run", "--threads", "all", "hi"], "'all' is not a valid number of threads, or auto"),
         (["run", "--thinking", "maybe", "hi"], "'maybe' is not possible; allowed are on, off"),
         (["run", "--top-k", "many", "hi"], "'many' is not a valid integer"),
         (["run", "--temperature", "-1", "hi"], "temperature = -1.0 is out of range; allowed is 0.0 to 100.0"),

@@ -35,6 +35,12 @@ def test_memory_that_is_none(text):
         Memory().convert(text, None, None)
 
 
+def test_threads_may_be_left_to_the_machine(gem, fake, script):
+    model = fake(script.says("ok"))
+    assert gem("run", "--threads", "auto", "hi").code == 0
+    assert model.opened[0][1]["threads"] is None
+
+
 def test_options_reach_the_model(gem, fake, script):
     model = fake(script.says("ok"))
     ran = gem(

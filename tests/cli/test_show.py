@@ -145,3 +145,20 @@ def test_amounts():
         "50.0 TB",
     ]
     assert [amount(n) for n in (12, 12_300, 2_300_000, 26e9)] == ["12", "12.3 K", "2.3 M", "26.0 B"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most"), [("q5_0", 0.0, 1e-4), ("q5_1", 1e-3, 1e-2), ("q4_1", 1e-3, 1e-2)]
+)
+def test_formats_without_a_kernel_say_what_they_are_computed_as(gem, tmp_path, kind, least, most):
+    path = str(write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], kind))
+    (error,) = json.loads(gem("show", "--json", path).out)["repacked"].values()
+    assert least <= error <= most
+    assert f"computed as q8_0      {kind} ({100 * error:.2f}% off)" in gem("show", path).out
+
+
+@pytest.mark.parametrize("kind", ["f32", "bf16", "q8_0", "q4_0"])
+def test_formats_with_a_kernel_are_computed_as_they_are(gem, tmp_path, kind):
+    path = str(write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], kind))
+    assert json.loads(gem("show", "--json", path).out)["repacked"] == {}
+    assert "computed as" not in gem("show", path).out

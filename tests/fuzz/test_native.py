@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.backend.reference.test_model_batches import realistic
 from tests.fuzz.test_weights import MUTATIONS, gguf_head
 
 from gemstead.backend.native import is_built
@@ -80,7 +81,7 @@ def assert_words_or_tokens(answers: list[Any]) -> None:
             assert said.startswith(("WeightsError: ", "BackendError: ", "ConfigError: ")), said
             assert len(said) < 20_000
         else:
-            assert all(row and all(0 <= token < 256 for token in row) for row in said)
+            assert all(row and all(0 <= token < 4096 for token in row) for row in said)
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
@@ -114,18 +115,29 @@ def test_mutated_drafters(tmp_path: Path) -> None:
     assert_words_or_tokens(played([tmp_path / "model.gguf"] * len(drafters), drafters))
 
 
-# float16 in every block of 34 (q8_0) or 18 (q4_0) bytes: NaN, infinities, the largest number.
+# float16, or half of a plain number: NaN, infinities, the largest number.
 SCALES = [b"\x00\x7e", b"\x00\x7c", b"\x00\xfc", b"\xff\x7b"]
+# How long a block is, and where its scale lies; q4_k has a second one behind the first.
+BLOCKS = {
+    "q8_0": (34, 0),
+    "q4_0": (18, 0),
+    "q4_k": (144, 0),
+    "q6_k": (210, 208),
+    "f32": (4, 2),
+    "bf16": (2, 0),
+}
+TINY = {name: VARIANTS[name] for name in ("tiny-e2b", "tiny-26b")}
+WIDE = {"wide": realistic()}  # rows of 256 and more, as the K formats need
 
 
 @pytest.mark.parametrize("share", [1.0, 0.01])
-@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "f32", "bf16"])
+@pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize("drafter", [None, "ngram"])
 def test_values_that_are_no_numbers(tmp_path: Path, share: float, kind: str, drafter: str | None) -> None:
-    block = {"q8_0": 34, "q4_0": 18, "f32": 4, "bf16": 2}[kind]
+    block, place = BLOCKS[kind]
     files = []
-    for name in ("tiny-e2b", "tiny-26b"):
-        good = save(tmp_path / f"{name}.gguf", VARIANTS[name], kind)
+    for name, spec in (WIDE if kind.endswith("_k") else TINY).items():
+        good = save(tmp_path / f"{name}.gguf", spec, kind)
         start = (gguf_head(good) + 63) // 32 * 32
         for i, scale in enumerate(SCALES):
             raw = np.frombuffer(good, np.uint8).copy()
@@ -134,7 +146,7 @@ def test_values_that_are_no_numbers(tmp_path: Path, share: float, kind: str, dra
             at = np.arange(start, len(raw) - block, block)
             at = at[rng.random(len(at)) < share]
             for j, byte in enumerate(scale):
-                raw[at + j + (block - 2) * (kind in ("f32", "bf16"))] = byte
+                raw[at + j + place] = byte
             files.append(tmp_path / f"{name}-{i}.gguf")
             files[-1].write_bytes(raw.tobytes())
     assert_words_or_tokens(played(files, drafter=drafter))

@@ -34,6 +34,20 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
+class _ThreadNumber(click.IntRange):
+    name = "number of threads, or auto"
+
+
+class Threads(click.ParamType[Any]):
+    """A number of threads, or auto: None, whatever the machine has."""
+
+    name = "threads"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """The number; click says what is wrong with another word."""
+        return None if value == "auto" else _ThreadNumber(1, MOST_THREADS).convert(value, param, ctx)
+
+
 class Memory(click.ParamType[int]):
     """A number of bytes: 6GB, 512MiB, 1.5G or plain 1000000000."""
 
@@ -142,7 +156,10 @@ class Options:
 
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="CPU threads to use."
+    "--threads",
+    type=Threads(),
+    metavar="N",
+    help="CPU threads to use; auto, the default, takes one per core.",
 )
 
 kv_option = click.option(

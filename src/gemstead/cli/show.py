@@ -16,6 +16,8 @@ from typing import Any
 import click
 
 from gemstead.backend.native.backend import kv_bytes_per_token, unsuited
+from gemstead.backend.native.packing import computed_as, repacking_error
+from gemstead.backend.native.weights import matrices_of
 from gemstead.cli.names import DEFAULT_MODEL, check_model, path_of
 from gemstead.cli.screen import plain
 from gemstead.spec.model import DrafterSpec, LayerSpec, ModelSpec
@@ -71,10 +73,26 @@ def plain_lines(store: Store) -> str:
         "",
         *rows(shape(store.spec)),
         *rows([("chat template", template_line(store))]),
+        *rows([("computed as q8_0", text) for text in [repacked_line(store)] if text]),
         "",
         *table(groups(store.tensors.items())),
     ]
     return "\n".join("\n".join(plain(part) for part in line.split("\n")) for line in lines)
+
+
+def repacked(store: Store) -> dict[str, float]:
+    """The formats of matrices that the native engine has no kernel for, and how far off q8_0 is in each."""
+    found: dict[str, float] = {}
+    for name in matrices_of(store.spec):
+        tensor = store.tensors.get(name)
+        if tensor is not None and computed_as(tensor.format) != tensor.format and tensor.format not in found:
+            found[tensor.format] = repacking_error(tensor)
+    return found
+
+
+def repacked_line(store: Store) -> str:
+    """'q5_k (0.42% off)'; empty where every format has a kernel."""
+    return ", ".join(f"{name} ({100 * error:.2f}% off)" for name, error in repacked(store).items())
 
 
 def rows(pairs: Iterable[tuple[str, str]]) -> list[str]:
@@ -221,6 +239,7 @@ def describe(store: Store) -> dict[str, Any]:
         "total_bytes": store.total_bytes,
         "spec": asdict(store.spec),
         "template": template,
+        "repacked": repacked(store),
         "groups": [asdict(group) for group in groups(store.tensors.items())],
         "tensors": [
             {"name": name, "shape": list(tensor.shape), "format": tensor.format, "bytes": tensor.nbytes}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -17,6 +20,7 @@ from gemstead import pebble
 from gemstead.agent.tools import BUILT_IN
 from gemstead.backend import open_backend
 from gemstead.backend.native import library as native_library
+from gemstead.backend.native.library import isa_name
 from gemstead.errors import BackendError
 from gemstead.spec.variants import VARIANTS
 from gemstead.text.template import render
@@ -224,6 +228,48 @@ def test_what_it_does_not_do_it_says(file):
         backend.close()
         with pytest.raises(BackendError, match="closed"):
             runner.step({0: [5]})
+
+
+X86, ARM = ("scalar", "avx2", "avx512"), ("scalar", "neon", "dotprod", "i8mm")
+FORCED = """
+import sys
+import numpy as np
+from tests.backend.native.test_backend import logits
+from gemstead.backend.native.library import isa_name
+ids = np.random.default_rng(4).integers(0, 4000, 60)
+found = {str(i): logits(path, "native", ids) for i, path in enumerate(sys.argv[2:])}
+np.savez(sys.argv[1], isa=isa_name(), **found)
+"""
+
+
+@cache
+def _reference(path):
+    return logits(path, "reference", np.random.default_rng(4).integers(0, 4000, 60))
+
+
+@pytest.mark.parametrize("isa", sorted({*X86, *ARM}))
+def test_every_instruction_set_gives_the_references_logits(file, isa, tmp_path, pytestconfig):
+    """In a process of its own: what is used is settled once."""
+    best = isa_name()
+    family = ARM if best in ARM[1:] else X86
+    if isa not in family[: family.index(best) + 1]:
+        pytest.skip(f"{isa} is not run by this machine, which has {best}")
+    files = {
+        (name, kind): file(name, kind) for name in ("e-type", "k-is-v", "moe") for kind in ("f32", *FORMATS)
+    }
+    subprocess.run(
+        [sys.executable, "-c", FORCED, tmp_path / "found.npz", *files.values()],
+        cwd=pytestconfig.rootpath,
+        env={**os.environ, "GEMSTEAD_ISA": isa},
+        check=True,
+    )
+    found = np.load(tmp_path / "found.npz")
+    assert found["isa"] == isa
+    for i, ((name, kind), path) in enumerate(files.items()):
+        wanted, got = _reference(path), found[str(i)]
+        if kind == "f32":
+            assert np.abs(wanted - got).max() <= NATIVE_LOGITS, (name, kind)
+        assert divergence(wanted, got).mean() <= NATIVE_QUANTIZED_KL, (name, kind)
 
 
 def test_an_instruction_set_the_machine_has_not_is_refused(file, monkeypatch):

@@ -30,6 +30,13 @@ def pairs(count):
     return {place.format(i): f"{i % count},{i % count + count}" for i in range(2 * count)}
 
 
+def hybrid(fast, slow):
+    """Two threads on each of the fast cores, which Linux numbers first, and one on each of the slow."""
+    place = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    two = {place.format(i): f"{i // 2 * 2}-{i // 2 * 2 + 1}" for i in range(2 * fast)}
+    return two | {place.format(i): f"{i}" for i in range(2 * fast, 2 * fast + slow)}
+
+
 V2 = {"proc/self/cgroup": "0::/a/b"}
 V1 = {"proc/self/cgroup": "9:name=systemd:/\n3:cpu,cpuacct:/docker/x\n2:memory:/"}
 
@@ -42,6 +49,8 @@ V1 = {"proc/self/cgroup": "9:name=systemd:/\n3:cpu,cpuacct:/docker/x\n2:memory:/
         (pairs(4), range(8), 4),
         (pairs(4), [0, 4], 1),
         (pairs(4), [0, 1, 2, 4], 3),
+        (hybrid(6, 8), range(20), 14),
+        (hybrid(2, 4), [0, 1, 4, 5], 3),
         (V2 | {"sys/fs/cgroup/a/b/cpu.max": "max 100000"}, range(8), 8),
         (V2 | {"sys/fs/cgroup/a/b/cpu.max": "250000 100000"}, range(8), 3),
         (V2 | {"sys/fs/cgroup/a/cpu.max": "50000 100000"}, range(8), 1),

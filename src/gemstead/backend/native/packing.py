@@ -30,6 +30,9 @@ Bytes = npt.NDArray[np.uint8]
 
 PLAIN = ("f32", "f16", "bf16")
 _READ = (*PLAIN, "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs")
+_KERNELS = ("q4_0", "q8_0", "q4_k", "q6_k")
+_SAME_AS_Q8_0 = ("q5_0", "iq4_nl")  # integers and a scale a block: no value moves
+_SAMPLED_ROWS = 64
 _ALIGNMENT = 64  # bytes: a cache line
 _CONVERTED_ROWS = 1024  # of a matrix that becomes q8_0, at a time
 _KEPT_BYTES = 64 << 20  # less than this is packed anew in less time than a file costs
@@ -38,6 +41,21 @@ _KEPT_BYTES = 64 << 20  # less than this is packed anew in less time than a file
 def kind_of(format_name: str) -> str:
     """The format the core gets: the file's own, or q8_0 where it has no reader or the parts differ."""
     return format_name if format_name in _READ else "q8_0"
+
+
+def computed_as(format_name: str) -> str:
+    """The format that is multiplied with: the file's own where it has a kernel, else q8_0."""
+    return format_name if format_name in (*PLAIN, *_KERNELS) else "q8_0"
+
+
+def repacking_error(tensor: Tensor) -> float:
+    """How far q8_0 is from a matrix's own values, of its first rows: root of mean squares, relative."""
+    if tensor.format in _SAME_AS_Q8_0:
+        return 0.0
+    values = tensor.float32(0, 1 if len(tensor.shape) > 2 else min(_SAMPLED_ROWS, tensor.shape[0]))
+    q8_0 = formats.get("q8_0")
+    off = q8_0.unpack(q8_0.pack(values)).reshape(values.shape) - values
+    return float(np.sqrt(np.square(off).mean() / max(np.square(values).mean(), 1e-30)))
 
 
 def readable(tensor: Tensor, first: int, last: int) -> Bytes:
@@ -61,7 +79,7 @@ def pieces(store: Store, names: list[str], threads: int) -> dict[str, Bytes]:
     folder = default_folder() if sum(sizes.values()) >= _KEPT_BYTES else None
     if folder is not None:
         with contextlib.suppress(OSError):
-            cache, key = PackedCache(folder), fingerprint(store, "packed 1", repr(list(sizes.items())))
+            cache, key = PackedCache(folder), fingerprint(store, "packed 2", repr(list(sizes.items())))
             found = cache.open(key, sizes)
             if found is None and cache.keep(key, sizes, _packed(tensors, threads)):
                 found = cache.open(key, sizes)
