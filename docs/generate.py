@@ -127,6 +127,45 @@ def plan_check() -> str:
     return "\n".join([*places, "", *table])
 
 
+# The measures of bench/peer.py, in words; what follows the name is the tokens timed and the context before them.
+MEASURES = {
+    "prefill 512 @0": "prefill, 512 tokens",
+    "prefill 2048 @0": "prefill, 2,048 tokens",
+    "prefill 128 @0": "prefill, 128 tokens",
+    "decode 32 @0": "decode",
+    "decode 24 @0": "decode",
+    "decode 16 @0": "decode",
+    "decode 32 @4096": "decode after 4,096 tokens",
+    "together 128 @0": "decode, 4 sequences together",
+    "clients 128 @0": "4 clients: 128 tokens in, 32 out",
+    "clients 192 @0": "4 clients: 128 tokens in, 48 out",
+    "disturbed 32 @0": "decode while others take a third of each core",
+}
+MACHINES = {"avx2": "two Zen 3 cores (AVX2)", "avx512_vnni": "two Zen 4 cores (AVX-512)"}
+MODELS = {"random-gemma4-e2b": "E2B", "random-e2b": "E2B", "random-26b-a4b": "26B-A4B"}
+
+
+def beside_peers() -> str:
+    """The newest measurement of each kind in bench/history.csv."""
+    with (ROOT / "bench/history.csv").open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["peer"] and row["measure"] in MEASURES]
+    newest = {}
+    for row in rows:
+        isa = row["machine"].partition("(")[2].partition(")")[0]
+        model = f"{MODELS.get(row['model'], row['model'])} {row['format']}"
+        newest[isa, model, row["peer_name"], row["threads"], row["measure"]] = row
+    tables = []
+    for isa, place in MACHINES.items():
+        table = [f"On {place}:\n", "| model | | threads | gemstead | | ratio |", "| --- " * 6 + "|"]
+        for key in sorted(newest, key=lambda key: (*key[:3], -int(key[3]), list(MEASURES).index(key[4]))):
+            if key[0] == isa:
+                row = newest[key]
+                figures = f"{row['ours']} | {row['peer']}, {row['peer_name'].split()[0]} | {float(row['ratio']):.2f}"
+                table.append(f"| {key[1]} | {MEASURES[key[4]]} | {key[3]} | {figures} |")
+        tables.append("\n".join(table))
+    return "\n\n".join(tables)
+
+
 ENDPOINTS = (
     "chat completions",
     "completions",
@@ -147,6 +186,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "settings": settings,
     },
     "docs/guides/plan.md": {"plan check": plan_check},
+    "docs/guides/speed.md": {"beside peers": beside_peers},
     "docs/guides/serve.md": {name: fields(name) for name in ENDPOINTS},
 }
 

@@ -178,6 +178,7 @@ def test_arm(folder: Path) -> int:
     for processor, isa in ARM_PROCESSORS.items():
         print(f"{processor}:", flush=True)
         failed |= run(emulator, "-cpu", processor, programs["test_kernels"], isa)
+        failed |= run(emulator, "-cpu", processor, programs["test_choose"])
     failed |= run(emulator, "-cpu", "max", programs["test_model"])
     return 1 if failed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -22,8 +23,13 @@ from support.memory_store import MemoryStore
 
 TINY = [name for name in VARIANTS if name.startswith("tiny-")]
 MODES = [SamplingParams(temperature=0, max_tokens=14), SamplingParams(seed=5, max_tokens=14, top_k=12)]
-# Backend and the format of its weights.
-KINDS = [("reference", "f32"), ("native", "f32"), ("native", "q4_0")]
+# Backend, the format of its weights and that of its K/V.
+KINDS = [
+    ("reference", "f32", "f16"),
+    ("native", "f32", "f16"),
+    ("native", "q4_0", "f16"),
+    ("native", "q4_0", "q8_0"),
+]
 
 
 class Contrary:
@@ -41,13 +47,23 @@ class Contrary:
 MODELS = [(*kind, name) for kind in KINDS for name in TINY]
 
 
+def broad(spec):
+    """The spec with heads of twice the width: q8_0 takes whole blocks of 32."""
+
+    def wider(attention):
+        return replace(attention, head_dim=2 * attention.head_dim, rope_pairs=2 * attention.rope_pairs)
+
+    return replace(spec, layers=tuple(replace(x, attention=wider(x.attention)) for x in spec.layers))
+
+
 @pytest.fixture(scope="module", params=MODELS, ids="-".join)
 def made(request, tmp_path_factory):
     """A backend with its drafter, and what each of its prompts gives alone."""
-    kind, fmt, name = request.param
+    kind, fmt, kv, name = request.param
     if kind == "native" and not is_built():
         pytest.skip("the native engine is not built")
-    stores = [MemoryStore(VARIANTS[name], scale=0.3), MemoryStore(DRAFTERS[name], seed=1)]
+    shape = broad if kv == "q8_0" else lambda spec: spec
+    stores = [MemoryStore(shape(VARIANTS[name]), scale=0.3), MemoryStore(shape(DRAFTERS[name]), seed=1)]
     stores[0].tensors["embed_tokens"].values[:] *= 0.2  # tied: else a token mostly follows itself
     if kind == "native":
         home = tmp_path_factory.mktemp("engine")
@@ -55,7 +71,7 @@ def made(request, tmp_path_factory):
             arrays = {n: t.values for n, t in store.tensors.items()}
             write_model_gguf(home / f"{i}.gguf", store.spec, arrays, fmt)
             stores[i] = open_store(home / f"{i}.gguf")
-    backend = open_backend(kind, *stores)
+    backend = open_backend(kind, *stores, kv=kv)
     yield Made(backend)
     backend.close()
     for store in stores:

@@ -32,6 +32,16 @@ def test_every_tiny_model_survives_a_gguf(tmp_path: Path, spec, format_name: str
             assert np.abs(got - tensors[name]).max() <= bound
 
 
+def test_a_models_format_is_that_of_its_layers(tmp_path: Path) -> None:
+    tensors = random_tensors(TINY)
+    formats = {name: "q8_0" if name.startswith("embed") else "q4_0" for name in tensors}
+    formats = {name: kind for name, kind in formats.items() if tensors[name].ndim > 1}
+    write_model_gguf(tmp_path / "m.gguf", TINY, tensors, formats)
+    with open_store(tmp_path / "m.gguf") as store:
+        assert store.tensors["embed_tokens"].format == "q8_0"
+        assert store.main_format == "q4_0"
+
+
 @pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec.name)
 def test_every_tiny_model_survives_a_folder(tmp_path: Path, spec) -> None:
     tensors = random_tensors(spec)

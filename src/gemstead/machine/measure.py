@@ -113,7 +113,7 @@ class Subject(Closing):
 
     @property
     def format(self) -> str:
-        """The number format that holds most of the bytes."""
+        """The number format that holds most bytes of the layers."""
         return self.store.main_format
 
     def kv_live_bytes(self) -> int:

@@ -65,10 +65,11 @@ class Store(Closing):
 
     @property
     def main_format(self) -> str:
-        """The number format that holds most of the bytes."""
+        """The number format that holds most bytes of the layers; tables of embeddings often have another."""
         sizes: dict[str, int] = {}
-        for tensor in self.tensors.values():
-            sizes[tensor.format] = sizes.get(tensor.format, 0) + tensor.nbytes
+        for name, tensor in self.tensors.items():
+            sizes.setdefault(tensor.format, 0)
+            sizes[tensor.format] += tensor.nbytes * name.startswith("layers.")
         return max(sizes, key=sizes.__getitem__)
 
     @property

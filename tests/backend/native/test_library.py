@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 import subprocess
 import sys
 
@@ -62,6 +64,23 @@ def test_the_cores_own_tests_pass_under_sanitizers(pytestconfig, sanitizers):
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every chunk once" in done.stdout
+
+
+def test_make_builds_with_the_same_flags(pytestconfig, monkeypatch):
+    """`make -C native test` needs no Python; here only what it would do is read, for it takes a minute."""
+    root = pytestconfig.rootpath
+    monkeypatch.syspath_prepend(str(root / "native"))
+    build = importlib.import_module("build")
+    lines = (root / "native/Makefile").read_text("utf-8").splitlines()
+    assert f"FLAGS = {' '.join(build.FLAGS)}" in lines
+    assert f"$(OUT)/%/scalar.o: EXTRA += {' '.join(build.SCALAR_FLAGS)}" in lines
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    told = subprocess.run(
+        ["make", "-n", "-B", "-C", root / "native", "test"], capture_output=True, text=True, check=True
+    )
+    for source in build.sources("kernels", "src", "tests"):
+        assert f"-c {source.relative_to(root / 'native').as_posix()} " in told.stdout
 
 
 @pytest.mark.parametrize("option", ["--emulate=avx512", "--arm"])
