@@ -1,5 +1,5 @@
 // matmul_float in AVX-512. A result has eight lanes by definition, so a register holds two rows; tiles of
-// 8 rows and 4 tokens.
+// 8 rows and 6 tokens.
 #include "matmul_float.h"
 
 #ifdef GS_X86
@@ -80,13 +80,13 @@ inline void tile(const Problem& p, int row, int token, bool alone) noexcept {
     for (int64_t k = 0; k < whole; k += 8) {
         if (W == 1 && k % (64 / Format::kBytes) == 0) ask_ahead(w + k * Format::kBytes, row_bytes, 2 * P);
         __m512 v[W];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int t = 0; t < W; ++t) v[t] = _mm512_broadcast_f32x8(_mm256_loadu_ps(x + t * p.x_stride + k));
 #pragma GCC unroll 4
         for (int r = 0; r < P; ++r) {
             const uint8_t* at = w + 2 * r * row_bytes + k * Format::kBytes;
             const __m512 m = Format::load(at, at + second);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
             for (int t = 0; t < W; ++t) sum[r][t] = _mm512_fmadd_ps(m, v[t], sum[r][t]);
         }
     }
@@ -103,7 +103,8 @@ inline void tile(const Problem& p, int row, int token, bool alone) noexcept {
 template <class Format, int P>
 inline void rows(const Problem& p, int row, int tokens, bool alone = false) noexcept {
     int t = 0;
-    for (; t + 4 <= tokens; t += 4) tile<Format, P, 4>(p, row, t, alone);
+    for (; t + 6 <= tokens; t += 6) tile<Format, P, 6>(p, row, t, alone);
+    if (t + 4 <= tokens) tile<Format, P, 4>(p, row, t, alone), t += 4;
     if (t + 2 <= tokens) tile<Format, P, 2>(p, row, t, alone), t += 2;
     if (t < tokens) tile<Format, P, 1>(p, row, t, alone);
 }

@@ -12,10 +12,13 @@ int64_t avx512(int64_t rounds) noexcept {
     for (int64_t r = 0; r < rounds; ++r) {
         __m512i sum[kChains];
         for (__m512i& chain : sum) chain = _mm512_setzero_si512();
-        const __m512i x = _mm512_set1_epi8(1);
+        __m512i x = _mm512_set1_epi8(1);
         for (int i = 0; i < kPeakRounds; ++i) {
 #pragma GCC unroll 12
-            for (__m512i& chain : sum) chain = _mm512_dpbusd_epi32(chain, x, x);  // each needs the one before
+            for (__m512i& chain : sum) {
+                asm("" : "+v"(x), "+v"(chain));  // or the compiler would add up one chain for all
+                chain = _mm512_dpbusd_epi32(chain, x, x);
+            }
         }
         for (const __m512i& chain : sum) {
             alignas(64) int32_t lanes[16];
