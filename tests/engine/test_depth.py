@@ -65,6 +65,22 @@ def test_a_good_drafter_pays_in_a_short_answer(steps):
     assert ours >= 0.85 * speed(fixed(MOST), CHEAP, 0.9, steps=steps)
 
 
+@pytest.mark.parametrize("cost", [CHEAP, DEAR])
+def test_a_machine_that_is_slow_by_the_second_is_not_mistaken_for_a_depth(cost):
+    """Steps 0 to 19 at full speed, 20 to 39 at half, and so on: all depths alike."""
+
+    class Swinging(list):
+        n = 0
+
+        def __getitem__(self, depth):
+            self.n += 1
+            return cost[depth] * (1 + self.n // 20 % 2)
+
+    for seed in range(5):
+        ours = speed(adaptive(), Swinging(cost), 0.0, steps=1000, seed=seed)
+        assert ours >= 0.97 * speed(fixed(0), Swinging(cost), 0.0, steps=1000, seed=seed)
+
+
 def test_a_change_of_text_is_noticed():
     def acceptance(n):
         return 0.95 if n >= 1500 else 0.0
