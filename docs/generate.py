@@ -127,7 +127,7 @@ def plan_check() -> str:
     return "\n".join([*places, "", *table])
 
 
-# The measures of bench/peer.py, in words; what follows the name is the tokens timed and the context before them.
+# The measures of bench/peer.py in words: behind the name are the tokens timed and the context before them.
 MEASURES = {
     "prefill 512 @0": "prefill, 512 tokens",
     "prefill 2048 @0": "prefill, 2,048 tokens",
@@ -160,7 +160,8 @@ def beside_peers() -> str:
         for key in sorted(newest, key=lambda key: (*key[:3], -int(key[3]), list(MEASURES).index(key[4]))):
             if key[0] == isa:
                 row = newest[key]
-                figures = f"{row['ours']} | {row['peer']}, {row['peer_name'].split()[0]} | {float(row['ratio']):.2f}"
+                peer = f"{row['peer']}, {row['peer_name'].split()[0]}"
+                figures = f"{row['ours']} | {peer} | {float(row['ratio']):.2f}"
                 table.append(f"| {key[1]} | {MEASURES[key[4]]} | {key[3]} | {figures} |")
         tables.append("\n".join(table))
     return "\n\n".join(tables)
