@@ -153,16 +153,18 @@ def beside_peers() -> str:
     for row in rows:
         isa = row["machine"].partition("(")[2].partition(")")[0]
         model = f"{MODELS.get(row['model'], row['model'])} {row['format']}"
-        newest[isa, model, row["peer_name"], row["threads"], row["measure"]] = row
+        newest[isa, model, row["peer_name"].split()[0], row["threads"], MEASURES[row["measure"]]] = row
     tables = []
     for isa, place in MACHINES.items():
         table = [f"On {place}:\n", "| model | | threads | gemstead | | ratio |", "| --- " * 6 + "|"]
-        for key in sorted(newest, key=lambda key: (*key[:3], -int(key[3]), list(MEASURES).index(key[4]))):
+        for key in sorted(
+            newest, key=lambda key: (*key[:3], -int(key[3]), list(MEASURES.values()).index(key[4]))
+        ):
             if key[0] == isa:
                 row = newest[key]
-                peer = f"{row['peer']}, {row['peer_name'].split()[0]}"
+                peer = f"{row['peer']}, {key[2]}"
                 figures = f"{row['ours']} | {peer} | {float(row['ratio']):.2f}"
-                table.append(f"| {key[1]} | {MEASURES[key[4]]} | {key[3]} | {figures} |")
+                table.append(f"| {key[1]} | {key[4]} | {key[3]} | {figures} |")
         tables.append("\n".join(table))
     return "\n\n".join(tables)
 

@@ -119,7 +119,9 @@ def runs(flags: list[str], program: Path) -> bool:
     program.parent.mkdir(parents=True, exist_ok=True)
     command = [*compiler(), *flags, "-x", "c++", "-", "-o", str(program)]
     built = subprocess.run(command, input="int main() {}", text=True, capture_output=True, check=False)
-    return not built.returncode and not subprocess.run([program], capture_output=True, check=False).returncode
+    ran = not built.returncode and not subprocess.run([program], capture_output=True, check=False).returncode
+    program.unlink(missing_ok=True)
+    return ran
 
 
 def skip(what: str, why: str) -> int:
@@ -130,10 +132,10 @@ def skip(what: str, why: str) -> int:
 
 def test_native(folder: Path, sanitize: str) -> int:
     """The tests, for and on this machine; with sanitizers less optimized, for nothing is timed."""
-    extra = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-g", "-O1"] if sanitize else []
-    if sanitize and not runs(extra, folder / "probe"):
-        return skip(f"the core under {sanitize}", "programs built with -fsanitize do not run here")
     mark = f"_{sanitize.replace(',', '_')}" if sanitize else ""
+    extra = [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-g", "-O1"] if sanitize else []
+    if sanitize and not runs(extra, folder / f"probe{mark}.{os.getpid()}"):
+        return skip(f"the core under {sanitize}", "programs built with -fsanitize do not run here")
     failed = 0
     for test in sources("tests"):
         program = folder / f"{test.stem}{mark}"

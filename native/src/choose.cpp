@@ -230,13 +230,14 @@ int sample(const gs_choice& c, const Row& row, const float* values, float* work)
 
 void tell_logprobs(const gs_choice& c, const Row& row, int32_t* ids, double* logprobs) {
     double sum = 0;
+    const float peak = row.peak();
     for (int from = 0; from < c.vocab_size; from += kGroup) {
         float some[kGroup];
         const int count = std::min(kGroup, c.vocab_size - from);
         std::memcpy(some, c.row + from, sizeof(float) * static_cast<size_t>(count));
-        sum += static_cast<double>(rows().exp_sum(some, count, row.peak()));
+        sum += static_cast<double>(rows().exp_sum(some, count, peak));
     }
-    const double norm = static_cast<double>(row.peak()) + std::log(sum);
+    const double norm = static_cast<double>(peak) + std::log(sum);
     const std::vector<int> best = row.best(c.top);
     std::copy(best.begin(), best.end(), ids + 1);
     for (size_t i = 0; i <= best.size(); ++i) logprobs[i] = static_cast<double>(c.row[ids[i]]) - norm;

@@ -25,8 +25,7 @@ from gemstead.backend.base import Backend, Capabilities, Floats
 from gemstead.backend.native.vocabulary import native_cutter
 from gemstead.engine.draft import Drafter, MtpDrafter, NgramDrafter
 from gemstead.engine.engine import Engine
-from gemstead.engine.options import PREFIX_BYTES, EngineOptions, EngineStats
-from gemstead.engine.parking import share_of
+from gemstead.engine.options import EngineOptions, EngineStats
 from gemstead.engine.sequence import Sequence
 from gemstead.errors import ConfigError, InputError, WeightsError
 from gemstead.hub.names import looks_like_name
@@ -109,8 +108,7 @@ def open(  # noqa: A001 (the public name is gemstead.open)
         options = EngineOptions(
             memory_bytes=ceiling(can),
             context_tokens=context,
-            prefix_folder=(folder := _prefix_folder(prefix_cache_dir, store, can)),
-            prefix_bytes=PREFIX_BYTES if folder is None else share_of(folder, PREFIX_BYTES),
+            prefix_folder=_prefix_folder(prefix_cache_dir, store, can),
         )
         model = Model(store, computing, Engine(computing, options, guesser), drafter_store)
         notes = [_about_template(store), _about_encoders(opened), _about_memory(can)]

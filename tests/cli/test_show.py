@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from gemstead.backend.native.packing import repacking_error
 from gemstead.cli.show import amount, kv_line, size
 from gemstead.spec.model import ModelSpec
 from gemstead.spec.tensors import drafter_tensors, text_tensors
@@ -148,7 +150,7 @@ def test_amounts():
 
 
 @pytest.mark.parametrize(
-    ("kind", "least", "most"), [("q5_0", 0.0, 1e-4), ("q5_1", 1e-3, 1e-2), ("q4_1", 1e-3, 1e-2)]
+    ("kind", "least", "most"), [("q5_0", 0.0, 0.0), ("q5_1", 1e-3, 1e-2), ("q4_1", 1e-3, 1e-2)]
 )
 def test_formats_without_a_kernel_say_what_they_are_computed_as(gem, tmp_path, kind, least, most):
     path = str(write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], kind))
@@ -162,3 +164,14 @@ def test_formats_with_a_kernel_are_computed_as_they_are(gem, tmp_path, kind):
     path = str(write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], kind))
     assert json.loads(gem("show", "--json", path).out)["repacked"] == {}
     assert "computed as" not in gem("show", path).out
+
+
+def test_values_that_are_no_numbers_do_not_stop_show(gem, tmp_path, monkeypatch):
+    broken = SimpleNamespace(
+        format="q4_1", shape=(64, 64), float32=lambda *_: np.full((64, 64), np.nan, "f4")
+    )
+    assert repacking_error(broken) is None
+    path = str(write(tmp_path / "m.gguf", VARIANTS["tiny-e2b"], "q4_1"))
+    monkeypatch.setattr("gemstead.cli.show.repacking_error", lambda _: None)
+    assert list(json.loads(gem("show", "--json", path).out)["repacked"].values()) == [None]
+    assert "q4_1 (unknown how far off)" in gem("show", path).out

@@ -108,6 +108,18 @@ def test_none_wanted_is_none_chosen():
         depth.observe(1, 0, 1.0, 0, 0)
 
 
+@pytest.mark.parametrize("slow", [1, 2, 3])
+def test_a_first_step_that_is_slow_does_not_end_drafting(slow):
+    """A drafter's weights come from the disk the first time."""
+    depth, steps = Depth(MOST), []
+    for _ in range(1500):
+        chosen = depth.choose(1)
+        first = chosen == slow and slow not in steps
+        steps.append(chosen)
+        depth.observe(1, chosen, CHEAP[chosen] * (6 if first else 1), chosen, chosen)
+    assert np.mean(steps[500:]) > 3.5
+
+
 def test_a_slow_step_does_not_decide():
     depth = Depth(MOST)
     for _ in range(100):

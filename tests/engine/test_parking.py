@@ -61,28 +61,64 @@ def test_what_was_parked_while_idle_outlives_a_power_cut(tmp_path):
     assert ask(engine(tmp_path), PROMPT) >= 56
 
 
+OWN, OLD, NEWER = "a" * 40, "b" * 40, "c" * 40  # folders as fingerprints call them
+
+
 def test_models_share_one_ceiling(tmp_path):
     page = 2 * 8 * PAGE + 16
-    for name in ("old", "newer"):
+    for name in (OLD, NEWER, "0" * 39):
         other = Parking(tmp_path / name, cache(), 1 << 20)
         for i in range(4):
             other.save(0, bytes([i]), i)
-            os.utime(tmp_path / name / f"0-0{i}.kv", (i, 1000 * (name == "newer") + i))
-    (tmp_path / "old" / "notes.txt").write_text("mine")
-    (tmp_path / "old" / "x.kv").write_text("mine")
-    assert share_of(tmp_path / "own", 10 * page) == 5 * page
+            os.utime(tmp_path / name / f"0-0{i}.kv", (i, 1000 * (name == NEWER) + i))
+    (tmp_path / OLD / "notes.txt").write_text("mine")
+    (tmp_path / OLD / "2024-01.txt.kv").write_text("mine")
+    assert share_of(tmp_path / OWN, 10 * page) == 5 * page
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
-    newer = [f"newer/0-0{i}.kv" for i in range(4)]
-    assert left == [*newer, "old/0-03.kv", "old/notes.txt", "old/x.kv"]
-    assert share_of(tmp_path / "newer", 10 * page) == 9 * page
+    assert [name for name in left if name.startswith(NEWER)] == [f"{NEWER}/0-0{i}.kv" for i in range(4)]
+    assert [name for name in left if name.startswith(OLD)] == [
+        *(f"{OLD}/{name}" for name in ("0-03.kv", "2024-01.txt.kv", "notes.txt"))
+    ]
+    assert len(left) == 11
+    assert share_of(tmp_path / NEWER, 10 * page) == 9 * page
     assert share_of(tmp_path / "none" / "own", 77) == 77
 
 
 def test_no_more_than_half_of_the_free_disk_is_taken(tmp_path, monkeypatch):
-    own = Parking(tmp_path / "own", cache(), 1 << 20)
+    own = Parking(tmp_path / OWN, cache(), 1 << 20)
     own.save(0, b"\0", 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    assert share_of(tmp_path / "own", 1 << 20) == own.bytes_held + 500
+    assert share_of(tmp_path / OWN, 1 << 20) == own.bytes_held + 500
+    assert share_of(tmp_path / "not" / "there", 1 << 20) == 500
+
+
+def test_parking_more_than_there_is_room_for_ends(tmp_path):
+    running = engine(tmp_path, prefix_bytes=500)
+    ask(running, PROMPT)
+    running.park()
+    held, saved = sorted(tmp_path.iterdir()), running.pages._parking.saved
+    assert sum(path.stat().st_size for path in held) <= 500
+    assert saved > 2
+    running.park()
+    assert (sorted(tmp_path.iterdir()), running.pages._parking.saved) == (held, saved)
+
+
+def test_parking_stops_when_it_is_not_wanted(tmp_path):
+    running = engine(tmp_path)
+    ask(running, PROMPT)
+    answers = iter([True, True, False])
+    running.park(lambda: next(answers))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_shrank_is_opened_within_its_size(tmp_path):
+    page = 2 * 8 * PAGE + 16
+    first = Parking(tmp_path, cache(), 4 * page)
+    for i in range(4):
+        first.save(0, bytes([i]), i)
+    again = Parking(tmp_path, cache(), 2 * page)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert again.bytes_held == 2 * page
 
 
 def test_what_was_evicted_comes_back(tmp_path):
@@ -170,10 +206,10 @@ def test_what_comes_back_is_what_was_saved(tmp_path):
 
 
 def test_stray_files_are_left_alone_and_parts_are_swept(tmp_path):
-    for name in ("notes.txt", "1-zz.kv", "x.kv", "0-00.77.part"):
+    for name in ("notes.txt", "1-zz.kv", "x.kv", "0-00.77.part", "2024-1.kv"):
         (tmp_path / name).write_text("x")
     Parking(tmp_path, cache(), 1 << 20)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-zz.kv", "notes.txt", "x.kv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1-zz.kv", "2024-1.kv", "notes.txt", "x.kv"]
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):

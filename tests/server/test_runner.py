@@ -37,10 +37,11 @@ class Steps:
     def __init__(self, error: Exception | None = None) -> None:
         self.go = threading.Semaphore(0)
         self.error = error
-        self.parked = 0
+        self.parked = threading.Semaphore(0)
 
-    def park(self):
-        self.parked += 1
+    def park(self, wanted):
+        assert wanted()
+        self.parked.release()
         raise OSError("no disk")  # which must not end the thread
 
     def step(self):
@@ -194,12 +195,11 @@ def test_what_was_read_is_parked_once_nobody_asks(monkeypatch):
     engine = Steps()
 
     async def scenario(runner):
-        for round_ in range(2):
-            assert engine.parked == round_
+        for _ in range(2):
+            assert not engine.parked.acquire(blocking=False)  # once a pause
             jobs = await runner.start([lambda: Script("a")])
             await all_of(jobs[0])
             runner.leave(jobs)
-            await asyncio.sleep(0.5)
-            assert engine.parked == round_ + 1
+            assert await asyncio.to_thread(engine.parked.acquire, timeout=10)
 
     run(scenario, engine=engine)

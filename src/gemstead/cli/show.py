@@ -1,7 +1,7 @@
-"""`gemstead show`: what a model file holds, without computing anything.
+"""`gemstead show`: what a model file holds.
 
-Reads the header of the weights, so it is quick for any size: the model's shape, the formats and
-sizes of its tensors by group, and which chat template it carries.
+Reads the header of the weights, and a few rows where a format is computed as another, so it is quick for any
+size: the model's shape, the formats and sizes of its tensors by group, and which chat template it carries.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def plain_lines(store: Store) -> str:
     return "\n".join("\n".join(plain(part) for part in line.split("\n")) for line in lines)
 
 
-def repacked(store: Store) -> dict[str, float]:
-    """The formats of matrices that the native engine has no kernel for, and how far off q8_0 is in each."""
-    found: dict[str, float] = {}
+def repacked(store: Store) -> dict[str, float | None]:
+    """The formats the native engine has no kernel for, and how far off q8_0 is in a matrix of each."""
+    found: dict[str, float | None] = {}
     for name in matrices_of(store.spec):
         tensor = store.tensors.get(name)
         if tensor is not None and computed_as(tensor.format) != tensor.format and tensor.format not in found:
@@ -92,7 +92,10 @@ def repacked(store: Store) -> dict[str, float]:
 
 def repacked_line(store: Store) -> str:
     """'q5_k (0.42% off)'; empty where every format has a kernel."""
-    return ", ".join(f"{name} ({100 * error:.2f}% off)" for name, error in repacked(store).items())
+    return ", ".join(
+        f"{name} ({'unknown how far' if error is None else f'{100 * error:.2f}%'} off)"
+        for name, error in repacked(store).items()
+    )
 
 
 def rows(pairs: Iterable[tuple[str, str]]) -> list[str]:

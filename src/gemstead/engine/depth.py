@@ -7,10 +7,12 @@ the depth changes the speed only. Called by engine.py, one step at a time.
 
 from __future__ import annotations
 
+from collections import Counter
+
 _MEMORY = 1 / 16  # weight of the newest cost; the rest is the past
 _PRESENT = 1 / 8  # weight of the newest step in what a plain step takes at the moment
 _TRIALS = 64.0  # guesses that acceptance looks back on
-_PROBE_SHARE = 0.01  # of the time may go into trying depths that seem not to pay
+_PROBE_SHARE = 0.005  # of the time may go into trying what seems not to pay, deeper and less deep each
 _LEAST_GAP = 8  # steps between two tries
 _UNKNOWN = (
     0.5  # of a plain step, for the first guess; half of it for the second ...: their costs until measured
@@ -26,6 +28,7 @@ class Costs:
     def __init__(self, plain_s: float) -> None:
         self._plain_s = plain_s  # a plain step, now
         self._known = {0: 1.0}
+        self._seen: Counter[int] = Counter()  # steps of each depth
 
     @property
     def deepest(self) -> int:
@@ -34,11 +37,14 @@ class Costs:
 
     def saw(self, depth: int, seconds: float) -> None:
         """A step of that depth took so long."""
-        now = seconds / self._plain_s
-        old = self._known.setdefault(depth, max(1.0, now))
-        now = min(now, 4 * old)
+        now, old = seconds / self._plain_s, self.of(depth)
+        self._seen[depth] += 1
+        now = min(
+            now, 2 * old if self._seen[depth] == 1 else 4 * old
+        )  # the first one may be paged in from disk
         if depth:
-            self._known[depth] = max(1.0, old + _MEMORY * (now - old))
+            weight = max(_MEMORY, 1 / self._seen[depth])
+            self._known[depth] = max(1.0, old + weight * (now - old))
         self._plain_s += _PRESENT * (now / old - 1) * self._plain_s
 
     def of(self, depth: int) -> float:
@@ -62,7 +68,7 @@ class Depth:
         self._most = most
         self._costs: dict[int, Costs] = {}  # by sequences
         self._hits, self._trials = 0.7 * 8, 8.0  # a prior worth eight guesses
-        self._since_probe = 0
+        self._since = {1: 0, -1: 0}  # steps since one deeper was tried, and one less deep
         self._credit = _CREDIT
 
     @property
@@ -79,15 +85,15 @@ class Depth:
         reach = min(self._most, costs.deepest + 1)
         able = [depth for depth in range(1, reach + 1) if costs.of(depth) - 1 <= self._credit]
         best = max([0, *able], key=lambda depth: self._speed(costs, depth))
-        self._since_probe += 1
-        tried = best + 1 if best < self._most and self._since_probe % 2 else best - 1
-        tried = 1 if tried < 0 else tried
-        if tried and tried not in able:
-            return best
-        loss = 1 - self._speed(costs, tried) / self._speed(costs, best)
-        if self._since_probe * _PROBE_SHARE >= loss and self._since_probe >= _LEAST_GAP:
-            self._since_probe = 0
-            return tried
+        for tried in (best + 1, best - 1):
+            way = tried - best
+            self._since[way] += 1
+            if tried < 0 or (tried and tried not in able):
+                continue
+            loss = 1 - self._speed(costs, tried) / self._speed(costs, best)
+            if self._since[way] * _PROBE_SHARE >= loss and self._since[way] >= _LEAST_GAP:
+                self._since[way] = 0
+                return tried
         return best
 
     def observe(self, sequences: int, depth: int, seconds: float, hits: int, trials: int) -> None:

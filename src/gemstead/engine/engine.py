@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Listing
 
 import numpy as np
@@ -372,10 +372,11 @@ class Engine:
         self._totals["drafted"] += sequence.drafted_tokens
         self._totals["accepted"] += sequence.accepted_tokens
 
-    def park(self) -> None:
-        """Put the prefixes that are kept on disk too, where there is a folder for them."""
+    def park(self, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Put kept prefixes on disk too, where there is a folder for them and as long as `wanted()`."""
         with self._step_lock:
-            self.pages.park()
+            self.pages.park(wanted)
+        self._reap()
 
     def close(self) -> None:
         """Cancel everything, park what may be wanted again. The backend stays open; it is its owner's."""

@@ -11,8 +11,6 @@ from pathlib import Path
 from gemstead.engine.pages import PageBudget, PoolCounts
 from gemstead.errors import ConfigError
 
-PREFIX_BYTES = 4 << 30  # of prefixes kept on disk, all models together
-
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -21,7 +19,8 @@ class EngineOptions:
     memory_bytes is the hard ceiling of all K/V pages. context_tokens None: the model's own limit.
     max_rows bounds the tokens of one forward; draft_tokens the guesses verified per sequence, of which
     adapt_depth takes as many as have paid so far.
-    prefix_folder keeps cold prefixes on disk, prefix_bytes at most; it belongs to one model.
+    prefix_folder keeps cold prefixes on disk; it belongs to one model. It and the folders of other models
+    beside it hold prefix_bytes at most.
     """
 
     memory_bytes: int = 1 << 30
@@ -33,7 +32,7 @@ class EngineOptions:
     adapt_depth: bool = True
     prefix_reuse: bool = True
     prefix_folder: Path | None = None
-    prefix_bytes: int = PREFIX_BYTES
+    prefix_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
         for name, low in (("page_tokens", 1), ("max_rows", 1), ("max_sequences", 1), ("draft_tokens", 0)):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Listing
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class PagePool:
     `before_evicting` sees a kept page and its key while its contents are still there.
     """
 
-    def __init__(self, total: int, before_evicting: Callable[[bytes, int], None] | None = None) -> None:
+    def __init__(self, total: int, before_evicting: Callable[[bytes, int], object] | None = None) -> None:
         self.total = total
         self._before_evicting = before_evicting
         self._free = list(range(total - 1, -1, -1))
@@ -322,12 +323,19 @@ class Pages:
         """The state of every pool."""
         return tuple(pool.counts() for pool in self.pools)
 
-    def park(self) -> None:
-        """Put every page that has a key on disk, where there is a place for them."""
-        if self._parking is not None:
-            for p, pool in enumerate(self.pools):
-                for key, page in pool.named():
-                    self._parking.save(p, key, page)
+    def park(self, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Put pages that have a key on disk, the newest first, while they fit and it is still wanted."""
+        if self._parking is None:
+            return
+        self._parking.share()
+        room = self._parking.most_bytes
+        newest = [[(p, *named) for named in reversed(pool.named())] for p, pool in enumerate(self.pools)]
+        for turn in zip_longest(*newest):  # a prefix needs its pages of all pools
+            for p, key, page in filter(None, turn):
+                size = self._parking.save(p, key, page, room) if wanted() else 0
+                room -= size
+                if not size or room <= 0:
+                    return
 
     def _unpark(self, keys: Listing[bytes], parking: Parking) -> None:
         """Bring back what parking has of the longest reusable prefix; its pages are then kept ones."""

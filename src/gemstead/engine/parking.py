@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections import OrderedDict
 from pathlib import Path
@@ -19,69 +20,104 @@ from gemstead.errors import ConfigError
 
 _DIGEST_BYTES = 16
 _SUFFIX = ".kv"
+_PAGE = re.compile(r"(\d+)-((?:[0-9a-f]{2})+)\.kv")
+_FINGERPRINT = re.compile(r"[0-9a-f]{40}")
 
 Name = tuple[int, bytes]  # page pool, key
 
 
 def share_of(folder: Path, most_bytes: int) -> int:
-    """What `folder` may hold when it and those beside it, of other models, have `most_bytes` together.
+    """What a model's `folder` may hold when it and those beside it have `most_bytes` together.
 
     The others give up their least used pages until they hold no more than half; and never is more than
-    half of the disk's free room taken.
+    half of the disk's free room taken. Only folders called by a fingerprint share.
     """
     own = others = 0
-    try:
-        pages = [path for path in folder.parent.glob(f"*/*{_SUFFIX}") if _name_of(path) is not None]
-        states = sorted(
-            ((path.stat(), path) for path in pages), key=lambda pair: pair[0].st_mtime, reverse=True
-        )
-        for state, path in states:  # the newest first
-            if path.parent == folder:
-                own += state.st_size
-            elif others + state.st_size <= most_bytes // 2:
-                others += state.st_size
-            else:
+    pages = [page for beside in _fingerprinted(folder) for page in _pages(beside)]
+    for _, size, path in sorted(pages, reverse=True):  # the newest first
+        if path.parent == folder:
+            own += size
+        elif others + size <= most_bytes // 2:
+            others += size
+        else:
+            with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        free = shutil.disk_usage(folder.parent).free
-    except OSError:
-        return most_bytes  # a folder that is not there yet, or that Parking will complain about
-    return max(0, min(most_bytes - others, own + free // 2))
+    room = most_bytes
+    with contextlib.suppress(OSError):
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        room = shutil.disk_usage(there).free // 2
+    return max(0, min(most_bytes - others, own + room))
+
+
+def _fingerprinted(folder: Path) -> list[Path]:
+    """The folder, and those beside it that are of other models."""
+    if not _FINGERPRINT.fullmatch(folder.name):
+        return [folder]
+    with contextlib.suppress(OSError):
+        return [path for path in folder.parent.iterdir() if _FINGERPRINT.fullmatch(path.name)]
+    return []
+
+
+def _pages(folder: Path) -> list[tuple[float, int, Path]]:
+    """When each page of a folder was used last, its bytes, its path; what goes meanwhile is left out."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _name_of(path) is not None:
+                with contextlib.suppress(OSError):
+                    state = path.stat()
+                    found.append((state.st_mtime, state.st_size, path))
+    return found
 
 
 class Parking:
-    """Pages of one model's cache in a folder of at most `most_bytes`. ConfigError without such a folder."""
+    """Pages of one model's cache in a folder; it and those of other models hold at most `most_bytes`.
+
+    ConfigError for a folder that cannot be used.
+    """
 
     def __init__(self, folder: Path, cache: Cache, most_bytes: int) -> None:
-        self._folder, self._cache, self._most_bytes = folder, cache, most_bytes
+        self._folder, self._cache, self._ceiling = folder, cache, most_bytes
         self._sizes: OrderedDict[Name, int] = OrderedDict()  # first = used longest ago
         self.loaded = self.saved = self.bytes_held = 0  # bytes_held: what the files take
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+            for path in folder.glob("*.part"):
+                path.unlink(missing_ok=True)  # of a process that ended while it wrote
         except OSError as error:
             raise ConfigError(
                 f"the prefix cache {folder} cannot be used: {error.strerror or error}; "
                 "name a folder that can be written, or leave the prefix cache out"
             ) from error
-        for path in found:
-            name = _name_of(path)
-            if name is not None:
-                self._add(name, path.stat().st_size)
-            elif path.suffix == ".part":
-                path.unlink(missing_ok=True)  # of a process that ended while it wrote
+        for _, size, path in sorted(_pages(folder)):
+            if name := _name_of(path):
+                self._add(name, size)
+        self._most_bytes = most_bytes
+        self.share()
+
+    def share(self) -> None:
+        """Look again how much may be held, for other models hold some too; the least used beyond it goes."""
+        self._most_bytes = share_of(self._folder, self._ceiling)
+        while self.bytes_held > self._most_bytes:
+            self._forget(next(iter(self._sizes)))
+
+    @property
+    def most_bytes(self) -> int:
+        """What may be held, as far as is known."""
+        return self._most_bytes
 
     def has(self, pool: int, key: bytes) -> bool:
         """Whether a page was parked under this key."""
         return (pool, key) in self._sizes
 
-    def save(self, pool: int, key: bytes, page: int) -> None:
-        """Write a page, unless it is there already; nothing happens when it cannot be written."""
+    def save(self, pool: int, key: bytes, page: int, room: int | None = None) -> int:
+        """Write a page, unless it is there; its bytes, 0 when it cannot be written or exceeds `room`."""
         if self.has(pool, key):
-            return
+            return self._sizes[pool, key]
         data = self._cache.read_page(pool, page)
         size = len(data) + _DIGEST_BYTES
-        if size > self._most_bytes:
-            return
+        if size > (self._most_bytes if room is None else room):
+            return 0
         path = self._path((pool, key))
         part = path.with_suffix(f".{os.getpid()}.part")
         try:
@@ -90,11 +126,12 @@ class Parking:
         except OSError:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
-            return
+            return 0
         self._add((pool, key), size)
         self.saved += 1
         while self.bytes_held > self._most_bytes:
             self._forget(next(iter(self._sizes)))
+        return size
 
     def load(self, pool: int, key: bytes, page: int) -> bool:
         """Put a parked page into the cache; False, and the file gone, if it is not as it was written."""
@@ -133,8 +170,5 @@ def _digest(data: bytes) -> bytes:
 
 
 def _name_of(path: Path) -> Name | None:
-    pool, _, key = path.stem.partition("-")
-    try:
-        return (int(pool), bytes.fromhex(key)) if path.suffix == _SUFFIX and key else None
-    except ValueError:
-        return None
+    match = _PAGE.fullmatch(path.name)
+    return None if match is None else (int(match[1]), bytes.fromhex(match[2]))

@@ -31,8 +31,8 @@ class Steps(Protocol):
     def step(self) -> None:
         """Advance everybody."""
 
-    def park(self) -> None:
-        """Put on disk what may be wanted after a restart."""
+    def park(self, wanted: Callable[[], bool]) -> None:
+        """Put on disk what may be wanted after a restart, as long as `wanted()`."""
 
 
 class Polled(Protocol):
@@ -202,7 +202,7 @@ class Runner:
             is_parked = not self._jobs
             if is_parked:
                 with contextlib.suppress(Exception):  # parking may only save time
-                    self._engine.park()
+                    self._engine.park(lambda: not self._arrived and not self._is_stopping)
             else:
                 self._step()
 

@@ -1,4 +1,4 @@
-"""A token chosen from a row of logits by the core: gs_choose, in a twentieth to a fifth of numpy's time.
+"""A token chosen from a row of logits by the core: gs_choose (ADR 0014).
 
 engine/choosing.py is its definition. Neighbours: backend.py, and torch's, offer it to the engine.
 """

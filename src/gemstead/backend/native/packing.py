@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemstead.backend.native.library import address, check, library
+from gemstead.errors import WeightsError
 from gemstead.weights import formats
 from gemstead.weights.ahead import in_order
 from gemstead.weights.fingerprint import fingerprint
@@ -48,13 +49,19 @@ def computed_as(format_name: str) -> str:
     return format_name if format_name in (*PLAIN, *_KERNELS) else "q8_0"
 
 
-def repacking_error(tensor: Tensor) -> float:
-    """How far q8_0 is from a matrix's own values, of its first rows: root of mean squares, relative."""
+def repacking_error(tensor: Tensor) -> float | None:
+    """How far q8_0 is from a matrix's own values, of its first rows: root of mean squares, relative.
+
+    None where the values cannot be packed.
+    """
     if tensor.format in _SAME_AS_Q8_0:
         return 0.0
     values = tensor.float32(0, 1 if len(tensor.shape) > 2 else min(_SAMPLED_ROWS, tensor.shape[0]))
     q8_0 = formats.get("q8_0")
-    off = q8_0.unpack(q8_0.pack(values)).reshape(values.shape) - values
+    try:
+        off = q8_0.unpack(q8_0.pack(values)).reshape(values.shape) - values
+    except WeightsError:  # not numbers, or rows that are no whole blocks: opening says so
+        return None
     return float(np.sqrt(np.square(off).mean() / max(np.square(values).mean(), 1e-30)))
 
 
