@@ -16,7 +16,9 @@ int64_t avx512(int64_t rounds) noexcept {
         for (int i = 0; i < kPeakRounds; ++i) {
 #pragma GCC unroll 12
             for (__m512i& chain : sum) {
+#ifndef GS_EMULATED_AVX512  // there a register is an array
                 asm("" : "+v"(x), "+v"(chain));  // or the compiler would add up one chain for all
+#endif
                 chain = _mm512_dpbusd_epi32(chain, x, x);
             }
         }
