@@ -67,13 +67,14 @@ def show(model: str, as_json: bool) -> None:
 
 def plain_lines(store: Store) -> str:
     """The description for people; names from the file cannot steer the terminal."""
+    facts = [*shape(store.spec), ("chat template", template_line(store))]
+    if text := repacked_line(store):
+        facts.append(("computed as q8_0", text))
     lines = [
         f"{store.spec.name}  ({store.kind}, {size(store.total_bytes)})",
         f"{store.path}",
         "",
-        *rows(shape(store.spec)),
-        *rows([("chat template", template_line(store))]),
-        *rows([("computed as q8_0", text) for text in [repacked_line(store)] if text]),
+        *rows(facts),
         "",
         *table(groups(store.tensors.items())),
     ]

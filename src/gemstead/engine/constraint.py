@@ -47,25 +47,26 @@ class Constraint(Protocol):
 
 def unpack_mask(mask: Mask, vocab_size: int) -> Bools:
     """A mask as bool [V], whichever of the two forms it came in."""
+    _check_size(mask, vocab_size)
     if mask.dtype == np.bool_:
-        allowed: Bools = mask
-    else:
-        words = np.ascontiguousarray(mask).astype(np.uint32, copy=False).astype("<u4", copy=False)
-        allowed = np.unpackbits(words.view(np.uint8), bitorder="little").astype(np.bool_)
-    if allowed.ndim != 1 or allowed.size < vocab_size:
-        raise ValueError(f"a constraint's mask covers {allowed.size} tokens; the vocabulary has {vocab_size}")
-    return allowed[:vocab_size]
+        return mask[:vocab_size]
+    words = np.ascontiguousarray(mask).astype(np.uint32, copy=False).astype("<u4", copy=False)
+    return np.unpackbits(words.view(np.uint8), bitorder="little").astype(np.bool_)[:vocab_size]
 
 
 def pack_mask(mask: Mask, vocab_size: int) -> Words:
     """A mask as words, bit i % 32 of word i // 32, whichever of the two forms it came in."""
-    size = mask.size if mask.dtype == np.bool_ else 32 * mask.size
-    if mask.ndim != 1 or size < vocab_size:
-        raise ValueError(f"a constraint's mask covers {size} tokens; the vocabulary has {vocab_size}")
+    _check_size(mask, vocab_size)
     if mask.dtype == np.bool_:
         raw = np.packbits(mask, bitorder="little")
         mask = np.concatenate([raw, np.zeros(-raw.size % 4, np.uint8)]).view("<u4")
     return np.ascontiguousarray(mask).astype(np.uint32, copy=False)
+
+
+def _check_size(mask: Mask, vocab_size: int) -> None:
+    size = mask.size if mask.dtype == np.bool_ else 32 * mask.size
+    if mask.ndim != 1 or size < vocab_size:
+        raise ValueError(f"a constraint's mask covers {size} tokens; the vocabulary has {vocab_size}")
 
 
 def only(vocab_size: int, wanted: Iterable[int]) -> Bools:

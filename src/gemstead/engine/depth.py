@@ -14,9 +14,8 @@ _PRESENT = 1 / 8  # weight of the newest step in what a plain step takes at the 
 _TRIALS = 64.0  # guesses that acceptance looks back on
 _PROBE_SHARE = 0.005  # of the time may go into trying what seems not to pay, deeper and less deep each
 _LEAST_GAP = 8  # steps between two tries
-_UNKNOWN = (
-    0.5  # of a plain step, for the first guess; half of it for the second ...: their costs until measured
-)
+# Of a plain step, what the first guess is taken to cost until it was measured; the second half of it ...
+_UNKNOWN = 0.5
 # What may be lost to plain decoding, in plain steps: half a one at once and 1.4 % of them all, so that an
 # answer of 32 tokens loses 3 % to a drafter that never guesses right; what was gained may be lost again.
 _CREDIT, _RATE, _MOST_CREDIT = 0.5, 0.014, 4.0
@@ -39,9 +38,8 @@ class Costs:
         """A step of that depth took so long."""
         now, old = seconds / self._plain_s, self.of(depth)
         self._seen[depth] += 1
-        now = min(
-            now, 2 * old if self._seen[depth] == 1 else 4 * old
-        )  # the first one may be paged in from disk
+        most = 2 if self._seen[depth] == 1 else 4  # times the old: the first may be paged in from disk
+        now = min(now, most * old)
         if depth:
             weight = max(_MEMORY, 1 / self._seen[depth])
             self._known[depth] = max(1.0, old + weight * (now - old))
